@@ -1,0 +1,62 @@
+# Everything a person or CI runs. `make help` lists the targets.
+# Dependencies are built once, in the release profile, outside the clone; several clones share them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+export CARGO_TARGET_DIR ?= $(or $(TESTUDO_CACHE),$(HOME)/.cache/testudo)/target
+# KEEP is handed on as a flag: an empty variable is not a value.
+unexport KEEP
+
+TESTUDO := $(CARGO_TARGET_DIR)/release/testudo
+CARGO := .ci/cargo
+STEP := .ci/step
+# One set of features for all that is tested, so that nothing is built twice.
+TESTED := --release --locked --features failpoints
+
+.PHONY: help prepare build demo test check unit stack-tests bench up down status clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+demo: prepare build ## Start everything and show a tenant at work; KEEP=1 leaves it running
+	$(TESTUDO) demo $(if $(filter-out 0 no false,$(KEEP)),--keep)
+
+test: prepare check unit stack-tests ## All that a change must pass: check, unit and model tests, tests on the real stack
+
+check: prepare ## Format, lints, documentation
+	$(STEP) "format" 2 $(CARGO) fmt --check
+	$(STEP) "lints" 60 $(CARGO) clippy $(TESTED) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(STEP) "documentation" 15 $(CARGO) doc $(TESTED) --no-deps --quiet
+
+unit: prepare ## Unit and model tests, without a network
+	$(STEP) "unit and model tests" 60 $(CARGO) test $(TESTED) --lib --test model
+
+stack-tests: prepare ## Tests on a real broker, registry and database; TESTS=name runs those whose name contains it
+	$(STEP) "build for stack tests" 60 $(CARGO) test $(TESTED) --test stack --no-run
+	$(STEP) "stack tests" 40 .ci/stack-tests $(TESTS)
+
+bench: prepare build ## Measure a run on a fresh stack; RECORDS=2000000 WORKERS=0
+	$(STEP) "benchmark" 30 .ci/bench
+
+up: prepare build ## Start a broker, a registry and a database on this machine
+	$(TESTUDO) stack up
+
+down: ## End them, and those that `make demo KEEP=1` left
+	@for dir in .testudo/stack .testudo/demo; do if [ -f $$dir/stack.json ]; then $(TESTUDO) stack down --dir $$dir; fi; done
+
+status: ## Show whether they run and answer
+	@$(TESTUDO) stack status
+
+clean: ## Remove what was built and the data of stopped local stacks; keeps downloads
+	$(MAKE) down
+	$(CARGO) clean
+	rm -rf .testudo
+
+prepare:
+	@$(STEP) "prepare" 20 .ci/prepare
+
+build:
+	$(STEP) "build" 60 $(CARGO) build --release --locked --bin testudo

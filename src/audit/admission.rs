@@ -1,0 +1,182 @@
+//! Which records are admitted, and why the others are not: the table of docs/semantics.md, line by line, on one record.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::datum::{Malformed, Shape};
+use super::facts::InputRecord;
+use super::job::{Job, Source};
+use super::readable::is_readable;
+use super::recompute::WriterSchema;
+use super::resolve::resolve_record;
+use super::value::Value;
+
+/// An admitted record as a row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Index of its source.
+    pub source: usize,
+    /// The tenant's columns, then the system columns.
+    pub values: Vec<Value>,
+    /// The source's key.
+    pub key: Arc<str>,
+    /// Event time in microseconds since 1970.
+    pub time_us: i64,
+    /// Id of the writer schema.
+    pub schema_id: u32,
+}
+
+/// What becomes of a record before any branch sees it.
+#[derive(Clone, Debug)]
+pub enum Screened {
+    /// Not of the tenant's topics.
+    Ignored,
+    /// Dropped by rule and counted.
+    Tombstone,
+    /// A dead letter: stage and reason.
+    Refused(&'static str, &'static str),
+    /// A row.
+    Admitted(Row),
+}
+
+/// A writer schema as one source sees it.
+enum Verdict {
+    Accepted(Shape),
+    Refused(&'static str),
+}
+
+/// Admits records.
+pub struct Admission<'a> {
+    job: &'a Job,
+    partitions: &'a HashMap<Arc<str>, i32>,
+    verdicts: HashMap<u32, Vec<Verdict>>,
+}
+
+impl<'a> Admission<'a> {
+    /// Knows no writer schema yet.
+    pub fn new(job: &'a Job, partitions: &'a HashMap<Arc<str>, i32>) -> Self {
+        Self { job, partitions, verdicts: HashMap::new() }
+    }
+
+    /// The writer schema id that a record needs and that is not known yet.
+    pub fn unknown_schema(&self, record: &InputRecord) -> Option<u32> {
+        let source = &self.job.sources[*self.job.source_of.get(&record.partition.topic)?];
+        let (id, _) = frame(record, source.declared.record_bytes_max).ok()??;
+        (!self.verdicts.contains_key(&id)).then_some(id)
+    }
+
+    /// Judges a writer schema for every source.
+    pub fn learn(&mut self, id: u32, schema: &WriterSchema) {
+        let verdicts = self.job.sources.iter().map(|source| judge(schema, source));
+        self.verdicts.insert(id, verdicts.collect());
+    }
+
+    /// Takes a record through the table.
+    pub fn screen(&self, record: &InputRecord) -> Screened {
+        let Some(index) = self.job.source_of.get(&record.partition.topic).copied() else { return Screened::Ignored };
+        let source = &self.job.sources[index];
+        let (schema_id, datum) = match frame(record, source.declared.record_bytes_max) {
+            Err(reason) => return Screened::Refused("frame", reason),
+            Ok(None) => return Screened::Tombstone,
+            Ok(Some(framed)) => framed,
+        };
+        let writer = match self.verdicts.get(&schema_id).map(|verdicts| &verdicts[index]) {
+            Some(Verdict::Accepted(writer)) => writer,
+            Some(Verdict::Refused(reason)) => return Screened::Refused("gate", reason),
+            None => return Screened::Refused("gate", "unknown-schema-id"),
+        };
+        let datum = match writer.read(datum) {
+            Ok(datum) => datum,
+            Err(Malformed(_)) => return Screened::Refused("inspect", "inspect"),
+        };
+        let Ok(fields) = resolve_record(&datum, writer, &source.reader) else {
+            return Screened::Refused("decode", "unresolvable-value");
+        };
+        let mut values: Vec<Value> = fields.into_iter().map(|(_, value)| value).collect();
+        if source.declared.refuses_non_finite && values.iter().any(Value::is_non_finite) {
+            return Screened::Refused("non-finite", "non-finite");
+        }
+        values.extend(system_values(record));
+        let key = match self.key(source, record, &values) {
+            Ok(key) => key,
+            Err(reason) => return Screened::Refused("key", reason),
+        };
+        let time_us = match event_time(source, record, &values) {
+            Ok(time_us) => time_us,
+            Err(reason) => return Screened::Refused("event-time", reason),
+        };
+        if let Some(time) = values.last_mut() {
+            *time = Value::timestamp_us(time_us);
+        }
+        Screened::Admitted(Row { source: index, values, key, time_us, schema_id })
+    }
+
+    fn key(&self, source: &Source, record: &InputRecord, values: &[Value]) -> Result<Arc<str>, &'static str> {
+        let key = match source.key.expr.eval(values) {
+            Ok(Value::Text(key)) => key,
+            Ok(_) => return Err("key-is-null"),
+            Err(_) => return Err("key-failed"),
+        };
+        let partitions = self.partitions.get(&record.partition.topic).copied().unwrap_or(1);
+        let Some(place) = source.declared.partitioner.place(key.as_bytes(), partitions) else { return Ok(key) };
+        match &record.key {
+            None => Err("key-is-null"),
+            Some(bytes) if bytes.as_slice() != key.as_bytes() => Err("key-mismatch"),
+            Some(_) if place != record.partition.partition => Err("wrong-partition"),
+            Some(_) => Ok(key),
+        }
+    }
+}
+
+/// Schema id and datum of a value; none for a tombstone.
+fn frame(record: &InputRecord, bytes_max: usize) -> Result<Option<(u32, &[u8])>, &'static str> {
+    let Some(value) = &record.value else { return Ok(None) };
+    if value.len() > bytes_max {
+        return Err("too-large");
+    }
+    if record.headers.iter().any(|(name, _)| name == "__value_schema_id") {
+        return Err("header-framed");
+    }
+    match value.as_slice() {
+        [0, a, b, c, d, datum @ ..] => Ok(Some((u32::from_be_bytes([*a, *b, *c, *d]), datum))),
+        _ => Err("not-framed"),
+    }
+}
+
+fn judge(schema: &WriterSchema, source: &Source) -> Verdict {
+    let (json, references) = match schema {
+        WriterSchema::Known { json, references } => (json, references),
+        WriterSchema::Missing => return Verdict::Refused("unknown-schema-id"),
+        WriterSchema::Unusable => return Verdict::Refused("schema-refused"),
+    };
+    let references: Vec<&str> = references.iter().map(String::as_str).collect();
+    match Shape::parse(json, &references) {
+        Ok(writer) if is_readable(&writer, &source.reader) => Verdict::Accepted(writer),
+        _ => Verdict::Refused("schema-refused"),
+    }
+}
+
+fn system_values(record: &InputRecord) -> [Value; 5] {
+    [
+        Value::Text(record.partition.topic.clone()),
+        Value::Int(record.partition.partition),
+        Value::Long(record.offset),
+        Value::timestamp_ms(record.timestamp_ms),
+        Value::timestamp_ms(record.timestamp_ms),
+    ]
+}
+
+fn event_time(source: &Source, record: &InputRecord, values: &[Value]) -> Result<i64, &'static str> {
+    let Some(expression) = &source.event_time else { return Ok(record.timestamp_ms.saturating_mul(1_000)) };
+    let time_us = match expression.expr.eval(values) {
+        Ok(Value::Timestamp(ns)) => ns.div_euclid(1_000),
+        Ok(Value::Date(days)) => i128::from(days) * 86_400_000_000,
+        Ok(_) => return Err("event-time-is-null"),
+        Err(_) => return Err("event-time-failed"),
+    };
+    let bound = i128::from(record.timestamp_ms) * 1_000 + i128::from(source.declared.max_future_us);
+    if record.timestamp_ms >= 0 && time_us > bound {
+        return Err("event-time-in-future");
+    }
+    i64::try_from(time_us).map_err(|_| "event-time-is-null")
+}

@@ -1,0 +1,244 @@
+//! `testudo audit`: the second opinion on the whole engine.
+//!
+//! It reads the inputs up to the group's committed positions and recomputes what should have come of them, by
+//! docs/semantics.md alone, with code that shares nothing with the engine: no columns, no DataFusion evaluation, no epochs,
+//! one record and one row at a time. Then it reads what is there — outputs and dead letters read committed, MongoDB, the store —
+//! and compares: [`compare`] is pure, facts in, [`Report`] out. What it does not know it does not guess: such a branch is named
+//! in a warning and left out.
+//!
+//! Not recomputed: approximate aggregates; `output-too-large`, which only the encoder can know.
+
+mod value;
+mod time;
+mod types;
+mod cast;
+mod functions;
+mod eval;
+mod sql;
+mod aggregate;
+
+mod datum;
+mod resolve;
+mod readable;
+
+mod job;
+mod facts;
+mod documents;
+mod admission;
+mod recompute;
+mod outputs;
+mod report;
+mod compare;
+
+mod observe;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rdkafka::error::KafkaError;
+
+pub use compare::compare;
+pub use facts::{Counts, Expected, InputRecord, Observed, StoredKey};
+pub use job::{Declaration, Job, JobFault};
+pub use recompute::{Recompute, WriterSchema, recompute};
+pub use report::{Discrepancy, Kind, Report, Row};
+
+use crate::avro::registry::{Registry, RegistryFault};
+use crate::kafka::Settings;
+use crate::tenant::Tenant;
+use observe::{Cluster, Schemas};
+use outputs::Outputs;
+
+/// So often the audit begins again when the service moves on while it reads.
+const ATTEMPTS: u32 = 3;
+
+/// What to audit.
+pub struct Options {
+    /// The tenant, of which only names and SQL texts are used.
+    pub tenant: Arc<Tenant>,
+    /// How to reach the brokers.
+    pub kafka: Settings,
+    /// The schema registry.
+    pub registry: Registry,
+    /// The tenant's database; none leaves MongoDB out.
+    pub mongo: Option<mongodb::Database>,
+    /// The windows that the store holds; none leaves the store out.
+    pub store: Option<Vec<StoredKey>>,
+    /// How many discrepancies to keep.
+    pub first: usize,
+}
+
+/// The audit itself failed: nothing is said about the service.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The tenant cannot be audited at all.
+    #[error(transparent)]
+    Job(#[from] JobFault),
+    /// A call to the broker.
+    #[error("failed to {attempted}: {cause}")]
+    Kafka {
+        /// What was attempted, on what.
+        attempted: String,
+        /// The client's words.
+        cause: String,
+    },
+    /// A topic gave neither records nor its end.
+    #[error("failed to read topic {topic}: nothing came for a minute; see that its brokers are up")]
+    Stalled {
+        /// The topic.
+        topic: String,
+    },
+    /// The registry did not answer.
+    #[error("failed to fetch schema {id}: {cause}")]
+    Registry {
+        /// The schema id.
+        id: u32,
+        /// Why.
+        cause: RegistryFault,
+    },
+    /// MongoDB did not answer.
+    #[error("failed to read collection {collection}: {cause}")]
+    Mongo {
+        /// The collection.
+        collection: String,
+        /// The driver's words.
+        cause: Box<mongodb::error::Error>,
+    },
+    /// The service worked on while its outputs were read.
+    #[error("failed to audit tenant {tenant}: its positions moved in each of {ATTEMPTS} attempts; stop the service or its inputs and try again")]
+    Moving {
+        /// The tenant.
+        tenant: String,
+    },
+    /// A thread of the audit panicked.
+    #[error("failed to finish reading: {0}")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+impl AuditError {
+    fn kafka(attempted: String, cause: &KafkaError) -> Self {
+        Self::Kafka { attempted, cause: cause.to_string() }
+    }
+}
+
+/// What the blocking part works with.
+struct Reading {
+    declaration: Declaration,
+    job: Job,
+    kafka: Settings,
+    schemas: Schemas,
+}
+
+/// Audits a tenant. Reads only; needs a multi-threaded runtime's blocking threads.
+///
+/// # Errors
+/// [`AuditError`] when the audit could not be made. What it found wrong is in the report: see [`Report::is_clean`].
+pub async fn audit(options: Options) -> Result<Report, AuditError> {
+    let declaration = Declaration::of(&options.tenant);
+    let job = Job::compile(&declaration)?;
+    let schemas = Schemas { registry: options.registry, runtime: tokio::runtime::Handle::current() };
+    let reading = Arc::new(Reading { declaration, job, kafka: options.kafka, schemas });
+    for _ in 0..ATTEMPTS {
+        let outputs = on_blocking(&reading, Reading::outputs).await??;
+        let mut observed = outputs.observed;
+        observed.stored = options.store.clone();
+        if let Some(database) = &options.mongo {
+            observe::add_documents(database, &reading.declaration, &mut observed).await?;
+        }
+        let before = observed.positions.clone();
+        let has_moved = on_blocking(&reading, move |reading| reading.has_moved(&before)).await??;
+        if has_moved {
+            tracing::warn!(tenant = reading.declaration.tenant, "positions moved while outputs were read, beginning again");
+            continue;
+        }
+        let partitions = outputs.partitions;
+        return on_blocking(&reading, move |reading| {
+            let expected = reading.inputs(&observed, &partitions)?;
+            let mut report = compare(&reading.declaration, &expected, &observed, options.first);
+            report.warnings.extend(outputs.warnings);
+            Ok(report)
+        })
+        .await?;
+    }
+    Err(AuditError::Moving { tenant: reading.declaration.tenant.clone() })
+}
+
+async fn on_blocking<T: Send + 'static>(reading: &Arc<Reading>, work: impl FnOnce(&Reading) -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
+    let reading = reading.clone();
+    tokio::task::spawn_blocking(move || work(&reading)).await
+}
+
+/// Outputs and positions of one moment.
+struct Outcome {
+    observed: Observed,
+    partitions: HashMap<Arc<str>, i32>,
+    warnings: Vec<String>,
+}
+
+impl Reading {
+    fn input_topics(&self) -> Vec<Arc<str>> {
+        self.declaration.sources.iter().flat_map(|source| source.topics.iter().cloned()).collect()
+    }
+
+    fn cluster(&self) -> Result<Cluster, AuditError> {
+        Cluster::connect(&self.kafka, &self.declaration.tenant)
+    }
+
+    fn outputs(&self) -> Result<Outcome, AuditError> {
+        let cluster = self.cluster()?;
+        let mut outputs = Outputs::new(&self.declaration, &self.job);
+        let topics: Vec<Arc<str>> = outputs.topics().cloned().collect();
+        let inputs = self.input_topics();
+        let partitions = cluster.partitions(topics.iter().chain(&inputs))?;
+        let positions = cluster.positions(&inputs, &partitions)?;
+        let mut warnings = Vec::new();
+        for topic in &topics {
+            let Some(count) = partitions.get(topic).copied() else {
+                warnings.push(format!("topic {topic} does not exist"));
+                continue;
+            };
+            warnings.extend(cluster.settle(topic, count)?);
+            let to_the_end: Vec<(i32, Option<i64>)> = (0..count).map(|partition| (partition, None)).collect();
+            cluster.read(topic, &to_the_end, &mut |record| {
+                if let Some(id) = outputs.unknown_schema(&record) {
+                    outputs.learn(id, &self.schemas.get(id)?);
+                }
+                outputs.push(&record);
+                Ok(())
+            })?;
+        }
+        let observed = Observed { positions, ..outputs.finish() };
+        Ok(Outcome { observed, partitions, warnings })
+    }
+
+    /// Whether the group's positions are other than they were.
+    fn has_moved(&self, before: &[facts::ObservedPosition]) -> Result<bool, AuditError> {
+        let cluster = self.cluster()?;
+        let inputs = self.input_topics();
+        let now = cluster.positions(&inputs, &cluster.partitions(inputs.iter())?)?;
+        let committed = |positions: &[facts::ObservedPosition]| {
+            positions.iter().map(|position| (position.partition.clone(), position.committed)).collect::<HashMap<_, _>>()
+        };
+        Ok(committed(&now) != committed(before))
+    }
+
+    fn inputs(&self, observed: &Observed, partitions: &HashMap<Arc<str>, i32>) -> Result<Expected, AuditError> {
+        let cluster = self.cluster()?;
+        let mut recompute = Recompute::new(&self.job, &self.declaration.collections, partitions);
+        for topic in self.input_topics() {
+            let of_topic = observed.positions.iter().filter(|position| position.partition.topic == topic);
+            let until: Vec<(i32, Option<i64>)> = of_topic
+                .filter_map(|position| Some((position.partition.partition, Some(position.committed?))))
+                .filter(|(_, committed)| *committed > Some(0))
+                .collect();
+            cluster.read(&topic, &until, &mut |record| {
+                if let Some(id) = recompute.unknown_schema(&record) {
+                    recompute.learn(id, &self.schemas.get(id)?);
+                }
+                recompute.push(&record);
+                Ok(())
+            })?;
+        }
+        Ok(recompute.finish())
+    }
+}

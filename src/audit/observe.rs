@@ -1,0 +1,257 @@
+//! Reads the cluster and MongoDB: plain consumers outside any group, read committed, from the first offset to the end.
+//!
+//! The audit looks at one moment. A transaction moves positions and outputs together, but its markers reach the partitions one
+//! after another; so the last stable offset of every output must first come up to the high watermark seen with the positions.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::AuditError;
+use super::documents;
+use super::facts::{InputRecord, Observed, ObservedPosition};
+use super::job::Declaration;
+use super::recompute::WriterSchema;
+use crate::avro::frame::SchemaId;
+use crate::avro::registry::{Registry, RegistryFault};
+use crate::clock::{Clock, Deadline, SystemClock};
+use crate::kafka::{Settings, TopicPartition};
+use crate::tenant::CollectionOf;
+
+/// One request to a broker.
+const REQUEST_WAIT: Duration = Duration::from_secs(30);
+/// No record and no end of a partition for so long: the broker is gone.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// Open transactions are waited for so long; their timeout is 10 s, and the broker's sweep comes every 10 s.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+/// A registry that does not answer is asked so often.
+const REGISTRY_TRIES: u32 = 5;
+
+/// The cluster, seen by two consumers: one read committed, one that sees high watermarks.
+pub struct Cluster {
+    committed: BaseConsumer,
+    uncommitted: BaseConsumer,
+    clock: Arc<dyn Clock>,
+}
+
+impl Cluster {
+    /// Consumers of `group`, which they never join.
+    ///
+    /// # Errors
+    /// [`AuditError::Kafka`] when the settings cannot be used.
+    pub fn connect(settings: &Settings, group: &str) -> Result<Self, AuditError> {
+        Ok(Self {
+            committed: consumer(settings, group, "read_committed")?,
+            uncommitted: consumer(settings, group, "read_uncommitted")?,
+            clock: SystemClock::shared(),
+        })
+    }
+
+    /// Number of partitions of each topic that exists.
+    ///
+    /// # Errors
+    /// [`AuditError::Kafka`].
+    pub fn partitions<'t>(&self, topics: impl Iterator<Item = &'t Arc<str>>) -> Result<HashMap<Arc<str>, i32>, AuditError> {
+        let mut partitions = HashMap::new();
+        for topic in topics {
+            let attempted = || format!("describe topic {topic}");
+            let metadata = self.committed.fetch_metadata(Some(topic), REQUEST_WAIT).map_err(|error| AuditError::kafka(attempted(), &error))?;
+            let found = metadata.topics().iter().find(|found| found.name() == &**topic && found.error().is_none());
+            if let Some(found) = found.filter(|found| !found.partitions().is_empty()) {
+                partitions.insert(topic.clone(), found.partitions().len() as i32);
+            }
+        }
+        Ok(partitions)
+    }
+
+    /// Where the group stands in each partition of `topics`, and the partition's bounds.
+    ///
+    /// # Errors
+    /// [`AuditError::Kafka`].
+    pub fn positions(&self, topics: &[Arc<str>], partitions: &HashMap<Arc<str>, i32>) -> Result<Vec<ObservedPosition>, AuditError> {
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            for partition in 0..partitions.get(topic).copied().unwrap_or(0) {
+                list.add_partition(topic, partition);
+            }
+        }
+        let committed = self.committed.committed_offsets(list, REQUEST_WAIT).map_err(|error| AuditError::kafka("read the group's committed positions".into(), &error))?;
+        let mut positions = Vec::new();
+        for element in committed.elements() {
+            let partition = TopicPartition::new(element.topic(), element.partition());
+            let (start, end) = self.bounds(&self.uncommitted, &partition)?;
+            let committed = match element.offset() {
+                Offset::Offset(position) => Some(position),
+                _ => None,
+            };
+            positions.push(ObservedPosition { partition, start, end, committed });
+        }
+        Ok(positions)
+    }
+
+    fn bounds(&self, consumer: &BaseConsumer, partition: &TopicPartition) -> Result<(i64, i64), AuditError> {
+        let attempted = || format!("read the bounds of {partition}");
+        consumer.fetch_watermarks(&partition.topic, partition.partition, REQUEST_WAIT).map_err(|error| AuditError::kafka(attempted(), &error))
+    }
+
+    /// Waits until everything that is written to `topic` now is committed or aborted; a warning when it is not in time.
+    ///
+    /// # Errors
+    /// [`AuditError::Kafka`].
+    pub fn settle(&self, topic: &Arc<str>, partitions: i32) -> Result<Option<String>, AuditError> {
+        let deadline = Deadline::after(&*self.clock, SETTLE_WITHIN);
+        for partition in (0..partitions).map(|partition| TopicPartition::new(topic.clone(), partition)) {
+            let (_, end) = self.bounds(&self.uncommitted, &partition)?;
+            loop {
+                let (_, stable) = self.bounds(&self.committed, &partition)?;
+                if stable >= end {
+                    break;
+                }
+                if deadline.is_over(&*self.clock) {
+                    return Ok(Some(format!("{partition}: a transaction is open at {stable}, what stands behind it was not looked at")));
+                }
+                self.clock.sleep(Duration::from_millis(100));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a topic's partitions, each from the first offset to the offset before `until`, or to the end where there is none.
+    ///
+    /// # Errors
+    /// [`AuditError::Kafka`], [`AuditError::Stalled`], or what `take` fails with.
+    pub fn read(
+        &self,
+        topic: &Arc<str>,
+        until: &[(i32, Option<i64>)],
+        take: &mut dyn FnMut(InputRecord) -> Result<(), AuditError>,
+    ) -> Result<(), AuditError> {
+        let mut list = TopicPartitionList::new();
+        let mut open: HashMap<i32, i64> = HashMap::new();
+        for (partition, end) in until.iter().filter(|(_, end)| *end != Some(0)) {
+            list.add_partition_offset(topic, *partition, Offset::Beginning).map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
+            open.insert(*partition, end.unwrap_or(i64::MAX));
+        }
+        self.committed.assign(&list).map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
+        let mut deadline = Deadline::after(&*self.clock, STALLED_AFTER);
+        while !open.is_empty() {
+            match self.committed.poll(Duration::from_millis(500)) {
+                Some(Ok(message)) => {
+                    let end = open.get(&message.partition()).copied();
+                    match end {
+                        Some(end) if message.offset() < end => take(record_of(topic, &message))?,
+                        Some(_) => {
+                            open.remove(&message.partition());
+                        }
+                        None => {}
+                    }
+                    if end.is_some_and(|end| message.offset() + 1 >= end) {
+                        open.remove(&message.partition());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    open.remove(&partition);
+                }
+                Some(Err(error)) => tracing::warn!(%topic, %error, "trouble while reading"),
+                None if deadline.is_over(&*self.clock) => return Err(AuditError::Stalled { topic: topic.to_string() }),
+                None => continue,
+            }
+            deadline = Deadline::after(&*self.clock, STALLED_AFTER);
+        }
+        self.committed.unassign().map_err(|error| AuditError::kafka(format!("release {topic}"), &error))
+    }
+}
+
+fn consumer(settings: &Settings, group: &str, isolation: &str) -> Result<BaseConsumer, AuditError> {
+    let mut config = settings.client("testudo-audit");
+    for (key, value) in &settings.consumer {
+        config.set(key, value);
+    }
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", isolation);
+    config.create().map_err(|error| AuditError::kafka("create a consumer".into(), &error))
+}
+
+fn record_of(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> InputRecord {
+    let headers = message.headers().map(|headers| headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect());
+    InputRecord {
+        partition: TopicPartition::new(topic.clone(), message.partition()),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+    }
+}
+
+/// The registry, asked from a thread that may block.
+pub struct Schemas {
+    /// The client.
+    pub registry: Registry,
+    /// The runtime that it needs.
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl Schemas {
+    /// The schema of an id.
+    ///
+    /// # Errors
+    /// [`AuditError::Registry`] when the registry does not answer in several tries.
+    pub fn get(&self, id: u32) -> Result<WriterSchema, AuditError> {
+        let mut tries = 0;
+        loop {
+            match self.runtime.block_on(self.registry.schema(SchemaId(id))) {
+                Ok(fetched) => return Ok(WriterSchema::Known { json: fetched.json, references: fetched.references }),
+                Err(RegistryFault::NotFound(_)) => return Ok(WriterSchema::Missing),
+                Err(RegistryFault::Bad(_) | RegistryFault::Refused { .. }) => return Ok(WriterSchema::Unusable),
+                Err(_) if tries < REGISTRY_TRIES => {
+                    tries += 1;
+                    self.runtime.block_on(tokio::time::sleep(Duration::from_secs(1)));
+                }
+                Err(cause) => return Err(AuditError::Registry { id, cause }),
+            }
+        }
+    }
+}
+
+/// Adds the documents of the tenant's collections, reduced to what is compared, and the markers of records without one.
+///
+/// # Errors
+/// [`AuditError::Mongo`].
+pub async fn add_documents(database: &mongodb::Database, declaration: &Declaration, observed: &mut Observed) -> Result<(), AuditError> {
+    for collection in &declaration.collections {
+        let reduce = match collection.of {
+            CollectionOf::Window(_) => documents::observed_result,
+            CollectionOf::Source(_) => documents::observed_reading,
+            CollectionOf::Alert(_) => documents::observed_alert,
+        };
+        let mut found = Vec::new();
+        for_each(database, &collection.name, |document| found.push(reduce(document))).await?;
+        observed.documents.insert(collection.name.clone(), found);
+        let mut set_aside = BTreeSet::new();
+        for_each(database, &format!("{}_set_aside", collection.name), |marker| set_aside.extend(documents::set_aside(marker))).await?;
+        observed.set_aside.insert(collection.name.clone(), set_aside);
+    }
+    Ok(())
+}
+
+async fn for_each(database: &mongodb::Database, collection: &str, mut take: impl FnMut(&Document)) -> Result<(), AuditError> {
+    let mongo = |cause: mongodb::error::Error| AuditError::Mongo { collection: collection.to_owned(), cause: Box::new(cause) };
+    let mut cursor = database.collection::<Document>(collection).find(doc! {}).await.map_err(mongo)?;
+    while cursor.advance().await.map_err(mongo)? {
+        take(&cursor.deserialize_current().map_err(mongo)?);
+    }
+    Ok(())
+}

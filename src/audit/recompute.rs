@@ -1,0 +1,286 @@
+//! The model: input records in offset order → everything that should have come of them, by docs/semantics.md alone.
+//!
+//! One record at a time, one row at a time, nothing batched: what the engine does with columns, epochs and stores must come
+//! to the same.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::admission::{Admission, Row, Screened};
+use super::aggregate::{Contribution, Fold};
+use super::documents;
+use super::facts::{Expected, ExpectedLetter, ExpectedWindow, InputRecord, WindowId};
+use super::job::{Alert, Job, Window};
+use super::value::{Value, fnv, row_hash};
+use crate::kafka::TopicPartition;
+use crate::kafka::partitioner::Partitioner;
+use crate::tenant::CollectionOf;
+
+/// What the registry said about a writer schema id.
+#[derive(Clone, Debug)]
+pub enum WriterSchema {
+    /// Its text, and those of the schemas that it refers to.
+    Known {
+        /// The schema's text.
+        json: String,
+        /// Texts of the schemas that it refers to.
+        references: Vec<String>,
+    },
+    /// There is no such id.
+    Missing,
+    /// It is there, but no usable Avro schema.
+    Unusable,
+}
+
+/// Hash of the Kafka key, the timestamp and the place: outputs with the same identity are compared by value.
+pub fn identity(key: Option<&[u8]>, timestamp_ms: i64, partition: i32) -> u128 {
+    let mut bytes = vec![u8::from(key.is_some())];
+    bytes.extend_from_slice(&timestamp_ms.to_le_bytes());
+    bytes.extend_from_slice(&partition.to_le_bytes());
+    bytes.extend_from_slice(key.unwrap_or_default());
+    fnv(&bytes)
+}
+
+/// Hash of a window's result: values, Kafka timestamp, place.
+pub fn result_hash<'a>(fields: impl Iterator<Item = (&'a str, &'a Value)>, timestamp_ms: i64, partition: i32) -> u128 {
+    let mut bytes = row_hash(fields).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&timestamp_ms.to_le_bytes());
+    bytes.extend_from_slice(&partition.to_le_bytes());
+    fnv(&bytes)
+}
+
+/// Recomputes a tenant's outputs from its inputs.
+pub struct Recompute<'a> {
+    job: &'a Job,
+    admission: Admission<'a>,
+    partitions: &'a HashMap<Arc<str>, i32>,
+    stream_times: HashMap<TopicPartition, i64>,
+    folds: BTreeMap<WindowId, WindowFold>,
+    collected_sources: HashSet<usize>,
+    expected: Expected,
+}
+
+/// A window that fills.
+struct WindowFold {
+    by: Vec<Value>,
+    aggregates: Vec<Fold>,
+    latest_ms: i64,
+    after_each: Vec<u128>,
+}
+
+impl<'a> Recompute<'a> {
+    /// Nothing read yet. `partitions` gives the number of partitions of every input and output topic.
+    pub fn new(job: &'a Job, collections: &[super::job::Collection], partitions: &'a HashMap<Arc<str>, i32>) -> Self {
+        let collected = collections.iter().filter_map(|collection| match collection.of {
+            CollectionOf::Source(source) => Some(source),
+            _ => None,
+        });
+        let mut expected = Expected { unaudited: job.unaudited.clone(), ..Expected::default() };
+        for (alert, index) in job.alerts.iter().zip(0..) {
+            if alert.is_some() {
+                expected.alerts.insert(index, HashMap::new());
+            }
+        }
+        let stages = job.unaudited.iter().filter_map(|text| text.split(':').next());
+        expected.unaudited_stages = stages.filter(|stage| !stage.starts_with("column ")).map(Into::into).collect();
+        Self {
+            job,
+            admission: Admission::new(job, partitions),
+            partitions,
+            stream_times: HashMap::new(),
+            folds: BTreeMap::new(),
+            collected_sources: collected.collect(),
+            expected,
+        }
+    }
+
+    /// The writer schema id that must be [learnt](Self::learn) before `record` is pushed.
+    pub fn unknown_schema(&self, record: &InputRecord) -> Option<u32> {
+        self.admission.unknown_schema(record)
+    }
+
+    /// Takes the registry's word on a writer schema id.
+    pub fn learn(&mut self, id: u32, schema: &WriterSchema) {
+        self.admission.learn(id, schema);
+    }
+
+    /// The next record of its partition.
+    pub fn push(&mut self, record: &InputRecord) {
+        self.expected.counts.records += 1;
+        match self.admission.screen(record) {
+            Screened::Ignored => {}
+            Screened::Tombstone => self.expected.counts.tombstones += 1,
+            Screened::Refused(stage, reason) => {
+                self.expected.counts.refused += 1;
+                self.refuse(record, &stage.into(), vec![reason]);
+            }
+            Screened::Admitted(row) => self.branch(record, &row),
+        }
+    }
+
+    fn refuse(&mut self, record: &InputRecord, stage: &Arc<str>, reasons: Vec<&'static str>) {
+        let value = record.value.as_deref().unwrap_or_default();
+        let letter = ExpectedLetter {
+            reasons,
+            key: fnv(record.key.as_deref().unwrap_or_default()),
+            timestamp_ms: record.timestamp_ms.max(0),
+            value: (value.len(), fnv(value)),
+        };
+        self.expected.letters.insert((record.place(), stage.clone()), letter);
+    }
+
+    /// Offers an admitted record to every branch of its source.
+    fn branch(&mut self, record: &InputRecord, row: &Row) {
+        self.expected.counts.admitted += 1;
+        let stream_time = self.stream_times.entry(record.partition.clone()).or_insert(i64::MIN);
+        *stream_time = (*stream_time).max(row.time_us);
+        let stream_time = *stream_time;
+        if self.collected_sources.contains(&row.source) {
+            let hashes = documents::reading_hashes(&self.job.sources[row.source], record, row);
+            self.expected.admitted.entry(row.source).or_default().insert(record.place(), hashes);
+        }
+        let job = self.job;
+        for (alert, index) in job.alerts.iter().zip(0..) {
+            if let Some(alert) = alert.as_ref().filter(|alert| alert.declared.source == row.source) {
+                self.alert(index, alert, record, row);
+            }
+        }
+        for (window, index) in job.windows.iter().zip(0..) {
+            if let Some(window) = window.as_ref().filter(|window| window.declared.source == row.source) {
+                self.window(index, window, record, row, stream_time);
+            }
+        }
+    }
+
+    fn alert(&mut self, index: usize, alert: &Alert, record: &InputRecord, row: &Row) {
+        match alert.filter.expr.is_met(&row.values) {
+            Err(_) => self.refuse(record, &alert.stage, vec!["expression-failed"]),
+            Ok(false) => {}
+            Ok(true) => {
+                let source = &self.job.sources[row.source];
+                let fields = source.columns.iter().map(|column| column.name.as_str()).zip(&row.values).take(source.tenant_columns);
+                let key = row.key.as_bytes();
+                let place = self.place_of(&alert.declared.topic, key);
+                let found = self.expected.alerts.entry(index).or_default();
+                found.entry(identity(Some(key), record.timestamp_ms.max(0), place)).or_default().push((row_hash(fields), record.place()));
+            }
+        }
+    }
+
+    /// The partition of an output key.
+    fn place_of(&self, topic: &str, key: &[u8]) -> i32 {
+        let partitions = self.partitions.get(topic).copied().unwrap_or(1);
+        Partitioner::Murmur2.place(key, partitions).unwrap_or(0)
+    }
+
+    fn window(&mut self, index: usize, window: &Window, record: &InputRecord, row: &Row, stream_time: i64) {
+        match window.filter.as_ref().map(|filter| filter.expr.is_met(&row.values)) {
+            Some(Err(_)) => return self.refuse(record, &window.stage, vec!["expression-failed"]),
+            Some(Ok(false)) => return,
+            Some(Ok(true)) | None => {}
+        }
+        let start_us = window.start_of(row.time_us);
+        let by: Result<Vec<Value>, _> = window.by.iter().map(|column| column.expr.eval(&row.values)).collect();
+        let contributions: Result<Vec<Contribution>, _> = window.aggregates.iter().map(|aggregate| aggregate.contribution(&row.values)).collect();
+        let (by, contributions) = match (by, contributions) {
+            (Ok(by), Ok(contributions)) => (by, contributions),
+            _ => return self.refuse(record, &window.stage, vec!["expression-failed"]),
+        };
+        if by.iter().any(Value::is_null) {
+            return self.refuse(record, &window.stage, vec!["key-is-null"]);
+        }
+        if window.is_closed(start_us, stream_time) {
+            return self.refuse(record, &window.stage, vec!["late"]);
+        }
+        let key = result_key(&by);
+        let place = self.place_of(&window.declared.topic, &key);
+        let id = WindowId { window: index, origin: record.partition.clone(), start_us, key };
+        let fold = self.folds.entry(id).or_insert_with(|| WindowFold {
+            by,
+            aggregates: window.aggregates.iter().map(super::aggregate::Aggregate::empty).collect(),
+            latest_ms: i64::MIN,
+            after_each: Vec::new(),
+        });
+        for ((aggregate, fold), contribution) in window.aggregates.iter().zip(&mut fold.aggregates).zip(contributions) {
+            aggregate.fold(fold, contribution);
+        }
+        fold.latest_ms = fold.latest_ms.max(record.timestamp_ms);
+        if !window.declared.is_final {
+            let hash = fold.hash(window, start_us, place);
+            fold.after_each.push(hash);
+        }
+    }
+
+    /// Everything that the records so far call for.
+    pub fn finish(mut self) -> Expected {
+        for (id, fold) in std::mem::take(&mut self.folds) {
+            let Some(window) = &self.job.windows[id.window] else { continue };
+            let stream_time = self.stream_times.get(&id.origin).copied().unwrap_or(i64::MIN);
+            let place = self.place_of(&window.declared.topic, &id.key);
+            let fields = fold.fields(window, id.start_us);
+            let text = fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+            let expected = ExpectedWindow {
+                result: fold.hash(window, id.start_us, place),
+                text,
+                is_closed: window.is_closed(id.start_us, stream_time),
+                store_key: fold.by.iter().zip(&window.by).map(|(value, column)| documents::store_part(value, column.kind)).collect(),
+                after_each: fold.after_each,
+            };
+            self.expected.windows.insert(id, expected);
+        }
+        self.expected
+    }
+}
+
+impl WindowFold {
+    /// The result's fields: key columns, bounds, select columns. A select expression that fails on a row is null there.
+    fn fields<'w>(&self, window: &'w Window, start_us: i64) -> Vec<(&'w str, Value)> {
+        let mut finished = self.by.clone();
+        finished.push(Value::timestamp_us(start_us));
+        finished.push(Value::timestamp_us(start_us.saturating_add(window.declared.size_us)));
+        let bounds = finished.len();
+        finished.extend(window.aggregates.iter().zip(&self.aggregates).map(|(aggregate, fold)| aggregate.finish(fold)));
+        let names = window.declared.by.iter().map(|(name, _)| name.as_str()).chain(["window_start", "window_end"]);
+        let mut fields: Vec<(&str, Value)> = names.zip(finished.iter().take(bounds).cloned()).collect();
+        fields.extend(window.select.iter().map(|(name, column)| (name.as_str(), column.expr.eval(&finished).unwrap_or(Value::Null))));
+        fields
+    }
+
+    fn hash(&self, window: &Window, start_us: i64, partition: i32) -> u128 {
+        let fields = self.fields(window, start_us);
+        result_hash(fields.iter().map(|(name, value)| (*name, value)), self.latest_ms.max(0), partition)
+    }
+}
+
+/// The Kafka key of a window's results: the one key column as text, or a JSON array of several.
+pub fn result_key(by: &[Value]) -> Arc<[u8]> {
+    match by {
+        [only] => only.to_string().as_bytes().into(),
+        several => {
+            let parts: Vec<String> = several.iter().map(ToString::to_string).collect();
+            serde_json::Value::from(parts).to_string().as_bytes().into()
+        }
+    }
+}
+
+/// Recomputes from records that are all at hand; `schemas` answers for the registry.
+pub fn recompute(
+    job: &Job,
+    collections: &[super::job::Collection],
+    partitions: &HashMap<Arc<str>, i32>,
+    mut schemas: impl FnMut(u32) -> WriterSchema,
+    inputs: impl Iterator<Item = InputRecord>,
+) -> Expected {
+    let mut recompute = Recompute::new(job, collections, partitions);
+    for record in inputs {
+        if let Some(id) = recompute.unknown_schema(&record) {
+            recompute.learn(id, &schemas(id));
+        }
+        recompute.push(&record);
+    }
+    recompute.finish()
+}
+
+#[cfg(test)]
+#[path = "recompute_tests.rs"]
+mod tests;

@@ -1,0 +1,241 @@
+//! Claims about the gate, with a clock that stands still and a registry that answers by script.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::clock::Clock;
+use crate::telemetry::Metrics;
+
+const READING: &str = r#"{"type":"record","name":"Reading","fields":[{"name":"battery","type":"int"}]}"#;
+
+#[derive(Default)]
+struct StoppedClock {
+    ms: AtomicU64,
+}
+
+impl StoppedClock {
+    fn pass(&self, time: Duration) {
+        self.ms.fetch_add(u64::try_from(time.as_millis()).expect("short"), Ordering::SeqCst);
+    }
+}
+
+impl Clock for StoppedClock {
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.ms.load(Ordering::SeqCst))
+    }
+
+    fn wall_ms(&self) -> i64 {
+        0
+    }
+
+    fn sleep(&self, pause: Duration) {
+        self.pass(pause);
+    }
+}
+
+/// Answers by script, in turn; without a script it keeps the question open.
+#[derive(Default)]
+struct Script {
+    answers: Mutex<VecDeque<Result<FetchedSchema, RegistryFault>>>,
+    open: Mutex<Vec<(SchemaId, OnAnswer)>>,
+    asked: AtomicU64,
+}
+
+impl SchemaLookup for Script {
+    fn look_up(&self, id: SchemaId, answer: OnAnswer) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let next = self.answers.lock().expect("script").pop_front();
+        match next {
+            Some(outcome) => answer(outcome),
+            None => self.open.lock().expect("open questions").push((id, answer)),
+        }
+    }
+}
+
+struct Stage {
+    gate: Arc<Gate>,
+    script: Arc<Script>,
+    clock: Arc<StoppedClock>,
+}
+
+impl Stage {
+    fn with(policy: Policy, answers: impl IntoIterator<Item = Result<FetchedSchema, RegistryFault>>) -> Self {
+        let reader = Arc::new(ReaderSchema::parse(READING).expect("a reader schema"));
+        let script = Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Script::default() });
+        let clock = Arc::new(StoppedClock::default());
+        let metrics = TenantMetrics::new(&Metrics::new(), "zoo");
+        let gate = Gate::new(reader, script.clone(), clock.clone(), metrics, policy);
+        Self { gate, script, clock }
+    }
+
+    fn answering(answers: impl IntoIterator<Item = Result<FetchedSchema, RegistryFault>>) -> Self {
+        Self::with(Policy::default(), answers)
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.gate.verdict(SchemaId(7))
+    }
+
+    fn asked(&self) -> u64 {
+        self.script.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn fetched(json: &str) -> FetchedSchema {
+    FetchedSchema { id: SchemaId(7), json: json.into(), references: Vec::new(), chain: Vec::new() }
+}
+
+fn down() -> Result<FetchedSchema, RegistryFault> {
+    Err(RegistryFault::Unavailable("connection refused".into()))
+}
+
+fn unknown() -> Result<FetchedSchema, RegistryFault> {
+    Err(RegistryFault::NotFound("code 40403".into()))
+}
+
+#[test]
+fn an_id_seen_while_the_registry_is_down_is_held_and_then_accepted_c25() {
+    let stage = Stage::answering((0..40).map(|_| down()).chain([Ok(fetched(READING))]));
+
+    for _ in 0..41 {
+        assert!(matches!(stage.verdict(), Verdict::Pending));
+        stage.clock.pass(Policy::default().pause_max);
+    }
+
+    assert!(matches!(stage.verdict(), Verdict::Accepted(accepted) if accepted.id == SchemaId(7)));
+    assert_eq!(stage.asked(), 41);
+}
+
+#[test]
+fn wrong_credentials_hold_records_and_refuse_none() {
+    let stage = Stage::answering([Err(RegistryFault::Unauthorized("401".into())), Ok(fetched(READING))]);
+
+    assert!(matches!(stage.verdict(), Verdict::Pending));
+    stage.clock.pass(Duration::from_secs(5));
+    assert!(matches!(stage.verdict(), Verdict::Pending));
+
+    assert!(matches!(stage.verdict(), Verdict::Accepted(_)));
+}
+
+#[test]
+fn between_tries_the_registry_is_left_alone() {
+    let stage = Stage::answering([down()]);
+
+    (0..100).for_each(|_| assert!(matches!(stage.verdict(), Verdict::Pending)));
+
+    assert_eq!(stage.asked(), 1);
+    stage.clock.pass(Policy::default().pause_first / 2);
+    stage.verdict();
+    assert_eq!(stage.asked(), 1, "the jitter takes a quarter off at most");
+    stage.clock.pass(Policy::default().pause_first / 2);
+    stage.verdict();
+    assert_eq!(stage.asked(), 2);
+}
+
+#[test]
+fn an_id_that_does_not_exist_is_missing_after_repeated_tries_and_heals() {
+    let stage = Stage::answering((0..6).map(|_| unknown()).chain([Ok(fetched(READING))]));
+
+    for _ in 0..5 {
+        assert!(matches!(stage.verdict(), Verdict::Pending));
+        stage.clock.pass(Duration::from_secs(5));
+    }
+    assert!(matches!(stage.verdict(), Verdict::Missing { detail } if detail.contains("40403")));
+    assert_eq!(stage.asked(), 5);
+
+    stage.clock.pass(Duration::from_secs(25));
+    assert!(matches!(stage.verdict(), Verdict::Pending), "asked again");
+    assert!(matches!(stage.verdict(), Verdict::Missing { .. }), "one more answer is enough");
+    stage.clock.pass(Duration::from_secs(30));
+    assert!(matches!(stage.verdict(), Verdict::Pending));
+    assert!(matches!(stage.verdict(), Verdict::Accepted(_)));
+}
+
+#[test]
+fn one_question_is_open_for_an_id_at_a_time() {
+    let stage = Stage::answering([]);
+
+    for _ in 0..50 {
+        assert!(matches!(stage.verdict(), Verdict::Pending));
+        stage.clock.pass(Duration::from_secs(60));
+    }
+    assert_eq!(stage.asked(), 1);
+
+    let (_, answer) = stage.script.open.lock().expect("open questions").pop().expect("one");
+    answer(Ok(fetched(READING)));
+    assert!(matches!(stage.verdict(), Verdict::Accepted(_)));
+}
+
+#[test]
+fn a_question_that_is_given_up_is_asked_again() {
+    let stage = Stage::answering([]);
+    stage.verdict();
+
+    stage.script.open.lock().expect("open questions").clear();
+    stage.clock.pass(Duration::from_secs(5));
+    stage.verdict();
+
+    assert_eq!(stage.asked(), 2);
+}
+
+#[test]
+fn a_schema_that_cannot_be_read_is_refused_naming_id_and_field() {
+    let stage = Stage::answering([Ok(fetched(r#"{"type":"record","name":"Reading","fields":[{"name":"volt","type":"int"}]}"#))]);
+
+    stage.verdict();
+
+    assert!(matches!(stage.verdict(), Verdict::Refused { detail } if detail.contains("writer schema 7") && detail.contains("battery")));
+    assert_eq!(stage.asked(), 1);
+}
+
+#[test]
+fn an_id_of_something_else_than_avro_is_refused() {
+    let stage = Stage::answering([Err(RegistryFault::Bad("schema 7 is of type Protobuf, not Avro".into()))]);
+
+    stage.verdict();
+
+    assert!(matches!(stage.verdict(), Verdict::Refused { detail } if detail.contains("Protobuf")));
+}
+
+#[test]
+fn types_of_other_subjects_are_resolved_c17() {
+    let fetched = FetchedSchema {
+        id: SchemaId(7),
+        json: r#"{"type":"record","name":"Reading","namespace":"test","fields":[{"name":"battery","type":"int"},{"name":"meta","type":"test.message.Metadata"}]}"#.into(),
+        references: vec![r#"{"type":"record","name":"Metadata","namespace":"test.message","fields":[{"name":"by","type":"string"}]}"#.into()],
+        chain: vec!["test.message.Metadata (subject metadata, version 1)".into()],
+    };
+    let stage = Stage::answering([Ok(fetched)]);
+
+    stage.verdict();
+
+    let Verdict::Accepted(accepted) = stage.verdict() else { panic!("not accepted: {:?}", stage.verdict()) };
+    assert_eq!(accepted.references, ["test.message.Metadata (subject metadata, version 1)"]);
+    apache_avro::Schema::parse_str(&accepted.json).expect("the text needs no other");
+    assert_eq!(accepted.inspector.inspect(&[0x02, 0x02, b'x']), Ok(()));
+}
+
+#[test]
+fn made_up_ids_push_each_other_out_and_never_an_accepted_one() {
+    let policy = Policy { remembered_max: 3, missing_tries: 1, ..Policy::default() };
+    let stage = Stage::with(policy, [Ok(fetched(READING))].into_iter().chain((0..20).map(|_| unknown())));
+    stage.verdict();
+
+    for id in 100..120 {
+        stage.gate.verdict(SchemaId(id));
+        assert!(matches!(stage.gate.verdict(SchemaId(id)), Verdict::Missing { .. }));
+    }
+
+    assert!(matches!(stage.verdict(), Verdict::Accepted(_)));
+    assert_eq!(stage.asked(), 21);
+}
+
+#[test]
+fn open_questions_are_bounded() {
+    let stage = Stage::with(Policy { asking_max: 2, ..Policy::default() }, []);
+
+    (0..10).for_each(|id| assert!(matches!(stage.gate.verdict(SchemaId(id)), Verdict::Pending)));
+
+    assert_eq!(stage.asked(), 2);
+}

@@ -1,0 +1,69 @@
+//! Bounds on what strangers' schemas and datums may ask of us. Each is checked before the work it bounds.
+
+/// Bounds on a schema's JSON text, together with the texts it refers to, checked before anything is parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchemaLimits {
+    /// Length of the text in bytes.
+    pub bytes_max: usize,
+    /// Nesting of JSON objects and arrays, summed over the texts. Parsers recurse on it, so it bounds the stack.
+    pub depth_max: usize,
+    /// JSON objects: every field and every named type is one.
+    pub objects_max: usize,
+}
+
+impl Default for SchemaLimits {
+    /// Well above the largest schemas seen in registries (hundreds of fields, twenty levels), well below what hurts.
+    fn default() -> Self {
+        Self {
+            bytes_max: 1 << 20,
+            depth_max: 96,
+            objects_max: 10_000,
+        }
+    }
+}
+
+/// Bounds on one datum, checked while it is inspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatumLimits {
+    /// Longest text or bytes value, in bytes.
+    pub string_bytes_max: usize,
+    /// Array and map entries and fields of nested records, all together.
+    pub items_max: usize,
+    /// The same in proportion to the datum: items that take no bytes (nulls, empty records) cannot unfold a small datum into
+    /// a large one. Honest data needs one item per byte and nesting level.
+    pub items_per_byte: usize,
+    /// Nesting of records, arrays and maps. Inspection recurses on it.
+    pub depth_max: usize,
+}
+
+impl Default for DatumLimits {
+    fn default() -> Self {
+        Self {
+            string_bytes_max: 1 << 20,
+            items_max: 1 << 20,
+            items_per_byte: 4,
+            depth_max: 64,
+        }
+    }
+}
+
+impl DatumLimits {
+    /// Items that every datum may have, however short it is.
+    const ITEMS_FREE: usize = 64;
+
+    /// For parts of a datum that was inspected as a whole.
+    pub(super) const NONE: Self = Self {
+        string_bytes_max: usize::MAX,
+        items_max: usize::MAX,
+        items_per_byte: usize::MAX,
+        depth_max: usize::MAX,
+    };
+
+    /// The items that a datum of `bytes` may hold.
+    pub(super) fn items_of(&self, bytes: usize) -> usize {
+        bytes
+            .saturating_mul(self.items_per_byte)
+            .saturating_add(Self::ITEMS_FREE)
+            .min(self.items_max)
+    }
+}

@@ -1,0 +1,42 @@
+//! Avro bytes ↔ columns: frame, inspect and decode what tenants' producers wrote; encode what Testudo writes.
+//!
+//! Reading order is a record's: its frame names the writer schema; the gate has judged that schema; the inspector walks the
+//! datum within bounds, so that nothing after it can fail on content; the decoder resolves datums to the reader's columns.
+
+pub mod frame;
+pub mod schema;
+
+mod names;
+
+pub mod limits;
+
+mod wire;
+
+pub mod inspect;
+pub mod resolve;
+
+mod blob;
+mod cell;
+mod column_form;
+mod default_value;
+mod oracle;
+mod through_arrow;
+
+pub mod decode;
+pub mod encode;
+pub mod settings;
+pub mod registry;
+pub mod gate;
+
+#[cfg(test)]
+mod cases_tests;
+#[cfg(test)]
+mod property_tests;
+
+pub use decode::{DecodeFault, Decoded, Decoder, Path};
+pub use frame::{FrameFault, SchemaId};
+pub use gate::{Accepted, Gate, Verdict};
+pub use inspect::{DatumFault, Inspector};
+pub use limits::{DatumLimits, SchemaLimits};
+pub use resolve::check_readable;
+pub use schema::{ReaderSchema, SchemaFault, parse_writer};

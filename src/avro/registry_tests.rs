@@ -1,0 +1,177 @@
+//! Claims about the client, against stub registries on the loopback interface.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response as Answer};
+
+use super::*;
+
+/// A registry that gives scripted answers in turn, and what it was asked.
+struct Stub {
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Stub {
+    async fn answering(answers: impl IntoIterator<Item = (u16, String)>) -> Self {
+        Self::with_location(answers, None).await
+    }
+
+    async fn with_location(answers: impl IntoIterator<Item = (u16, String)>, location: Option<String>) -> Self {
+        let left: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(answers.into_iter().collect()));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = asked.clone();
+        let router = Router::new().fallback(move |uri: Uri| {
+            log.lock().expect("no test panics with the log").push(uri.to_string());
+            let (status, body) = left.lock().expect("no test panics with the script").pop_front().unwrap_or((599, String::new()));
+            let location = location.clone();
+            async move { answer(status, body, location) }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, asked }
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::new(&Settings { url: self.url.clone(), ..Settings::default() }).expect("a client")
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("no test panics with the log").clone()
+    }
+}
+
+fn answer(status: u16, body: String, location: Option<String>) -> Answer {
+    let status = StatusCode::from_u16(status).expect("a status");
+    match location {
+        Some(location) => (status, [(header::LOCATION, location)], body).into_response(),
+        None => (status, body).into_response(),
+    }
+}
+
+fn told(code: u32) -> String {
+    json!({ "error_code": code, "message": "told" }).to_string()
+}
+
+const READING: &str = r#"{"type":"record","name":"Reading","fields":[{"name":"battery","type":"int"}]}"#;
+
+#[tokio::test]
+async fn a_passing_error_is_forgotten_with_the_next_answer_c25() {
+    let stub = Stub::answering([(500, told(50_001)), (429, String::new()), (200, json!({ "schema": READING }).to_string())]).await;
+    let registry = stub.registry();
+
+    let first = registry.schema(SchemaId(7)).await.map(|fetched| fetched.json);
+    let second = registry.schema(SchemaId(7)).await.map(|fetched| fetched.json);
+    let third = registry.schema(SchemaId(7)).await.map(|fetched| fetched.json);
+
+    assert!(matches!(first, Err(RegistryFault::Unavailable(_))), "{first:?}");
+    assert!(matches!(second, Err(RegistryFault::Unavailable(_))), "{second:?}");
+    assert_eq!(third.as_deref(), Ok(READING));
+}
+
+#[tokio::test]
+async fn only_the_registrys_own_code_means_not_found() {
+    let stub = Stub::answering([(404, told(40_403)), (404, told(404)), (404, "<html>no such page</html>".into())]).await;
+    let registry = stub.registry();
+
+    let known = registry.schema(SchemaId(7)).await;
+    let wrong_path = registry.schema(SchemaId(7)).await;
+    let gateway = registry.schema(SchemaId(7)).await;
+
+    assert!(matches!(known, Err(RegistryFault::NotFound(_))), "{known:?}");
+    assert!(matches!(wrong_path, Err(RegistryFault::Unavailable(_))), "{wrong_path:?}");
+    assert!(matches!(gateway, Err(RegistryFault::Unavailable(_))), "{gateway:?}");
+}
+
+#[tokio::test]
+async fn soft_deleted_versions_are_asked_for_c27_and_referenced_types_come_along_c17() {
+    let order = r#"{"type":"record","name":"Order","namespace":"test","fields":[{"name":"meta","type":"test.message.Metadata"},{"name":"more","type":["null","test.message.Metadata"]}]}"#;
+    let metadata = r#"{"type":"record","name":"Metadata","namespace":"test.message","fields":[{"name":"source","type":"string"}]}"#;
+    let reference = json!([{ "name": "test.message.Metadata", "subject": "meta/data", "version": 3 }]);
+    let stub = Stub::answering([
+        (200, json!({ "schema": order, "references": reference }).to_string()),
+        (200, json!({ "subject": "meta/data", "version": 3, "id": 1, "schema": metadata }).to_string()),
+    ])
+    .await;
+
+    let fetched = stub.registry().schema(SchemaId(7)).await.expect("both are there");
+    let (_, text) = fetched.parse(&SchemaLimits::default()).expect("the types fit together");
+
+    assert_eq!(stub.asked(), ["/schemas/ids/7?deleted=true", "/subjects/meta%2Fdata/versions/3?deleted=true"]);
+    assert_eq!(fetched.chain, ["test.message.Metadata (subject meta/data, version 3)"]);
+    let alone = apache_avro::Schema::parse_str(&text).expect("the text needs no other");
+    assert!(alone.canonical_form().contains("source"), "{text}");
+}
+
+#[tokio::test]
+async fn half_a_body_says_nothing_about_the_schema() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a request");
+        let read = stream.read(&mut [0; 4096]).expect("its head");
+        assert!(read > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"schema\":").expect("half an answer");
+    });
+    let registry = Registry::new(&Settings { url, ..Settings::default() }).expect("a client");
+
+    let outcome = registry.schema(SchemaId(7)).await;
+
+    assert!(matches!(outcome, Err(RegistryFault::Unavailable(_))), "{outcome:?}");
+    server.join().expect("the stub ended");
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_is_not_followed() {
+    let elsewhere = Stub::answering([(200, json!({ "schema": READING }).to_string())]).await;
+    let stub = Stub::with_location([(302, String::new())], Some(elsewhere.url.clone())).await;
+
+    let outcome = stub.registry().schema(SchemaId(7)).await;
+
+    assert!(matches!(outcome, Err(RegistryFault::Unavailable(_))), "{outcome:?}");
+    assert_eq!(elsewhere.asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut() {
+    let stub = Stub::answering([(200, " ".repeat(ANSWER_BYTES_MAX + 1))]).await;
+
+    let outcome = stub.registry().latest("s").await;
+
+    assert!(matches!(&outcome, Err(RegistryFault::Unavailable(why)) if why.contains("longer than")), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_next_registry_is_asked_when_one_does_not_answer() {
+    let sick = Stub::answering([(503, String::new())]).await;
+    let well = Stub::answering([(200, json!({ "id": 12 }).to_string())]).await;
+    let registry = Registry::new(&Settings { url: format!("{}, {}", sick.url, well.url), ..Settings::default() }).expect("a client");
+
+    assert_eq!(registry.register("s-value", READING).await, Ok(SchemaId(12)));
+}
+
+#[tokio::test]
+async fn an_incompatible_schema_is_refused_in_the_registrys_words() {
+    let stub = Stub::answering([(409, told(409)), (404, told(40_401))]).await;
+    let registry = stub.registry();
+
+    let refused = registry.register("s-value", READING).await;
+
+    assert!(matches!(&refused, Err(RegistryFault::Refused { status: 409, message }) if message.contains("told")), "{refused:?}");
+    assert_eq!(registry.latest("s-value").await, Ok(None));
+}
+
+#[test]
+fn settings_that_cannot_work_are_named() {
+    let fault = |settings: Settings| Registry::new(&settings).err().map(|fault| fault.to_string()).unwrap_or_default();
+
+    assert!(fault(Settings { url: " , ".into(), ..Settings::default() }).contains("registry.url is empty"));
+    assert!(fault(Settings { url: "http://me:marker@host".into(), ..Settings::default() }).contains("registry.username"));
+    assert!(!fault(Settings { url: "http://me:marker@host".into(), ..Settings::default() }).contains("marker"));
+    assert!(fault(Settings { password: Some("x".into()), ..Settings::default() }).contains("without registry.username"));
+}

@@ -1,0 +1,250 @@
+//! Schemas: the reader's, which gives a source its columns, and the writers', which strangers register.
+//!
+//! A schema is text from outside: its size, nesting and number of fields are bounded before it is parsed, because parsers recurse.
+
+use apache_avro::Schema;
+use apache_avro::schema::RecordSchema;
+use arrow::datatypes::Fields;
+
+use super::column_form;
+use super::limits::SchemaLimits;
+use super::names::{Names, find_recursion};
+
+/// Why a schema cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaFault {
+    /// A bound of [`SchemaLimits`] is exceeded.
+    #[error("the schema has {what}, the bound is {bound}: split it or drop what is not needed")]
+    TooLarge {
+        /// What there is too much of, with how much.
+        what: String,
+        /// The bound.
+        bound: usize,
+    },
+    /// The text is not an Avro record schema.
+    #[error("not a usable Avro schema: {0}")]
+    Invalid(String),
+    /// A type that the reader wants contains itself, so it has no column form.
+    #[error(
+        "type `{type_name}` contains itself through field `{field}`, which no column can hold: \
+         remove the field from the reader schema, records that carry it are read without it"
+    )]
+    Recursive {
+        /// The type's full name.
+        type_name: String,
+        /// The field, as `Type.field`.
+        field: String,
+    },
+    /// Records of the writer schema cannot be resolved to the reader schema.
+    #[error("field `{field}` cannot be read: {why}")]
+    Unreadable {
+        /// Path of the reader's field.
+        field: String,
+        /// The reason, and what to do.
+        why: String,
+    },
+}
+
+/// The record schema that rows are resolved to, and the columns that it gives.
+#[derive(Debug)]
+pub struct ReaderSchema {
+    avro: Schema,
+    json: String,
+    fields: Fields,
+    unusable: Vec<(String, String)>,
+    fingerprint: String,
+}
+
+impl ReaderSchema {
+    /// Parses a record schema. Fields with no column form are set aside: see [`ReaderSchema::unusable`].
+    ///
+    /// # Errors
+    /// [`SchemaFault`] when the text is not a record schema within [`SchemaLimits::default`], when a type contains itself, or when
+    /// no field has a column form.
+    pub fn parse(json: &str) -> Result<Self, SchemaFault> {
+        let whole = parse_writer(json, &SchemaLimits::default())?;
+        if let Some(found) = find_recursion(&whole) {
+            return Err(SchemaFault::Recursive {
+                type_name: found.type_name,
+                field: found.field,
+            });
+        }
+        let names = Names::of(&whole)?;
+        let record = record_of(&whole)?;
+        let mut fields = Vec::with_capacity(record.fields.len());
+        let mut unusable = Vec::new();
+        for field in &record.fields {
+            match column_form::of(&field.name, &field.schema, &names) {
+                Ok(column) => fields.push(column),
+                Err(why) => unusable.push((field.name.clone(), why)),
+            }
+        }
+        if fields.is_empty() {
+            return Err(SchemaFault::Invalid("no field has a column form".into()));
+        }
+        let (avro, json) = if unusable.is_empty() {
+            (whole, json.to_owned())
+        } else {
+            without(record, &unusable, &names)?
+        };
+        let fingerprint = format!("{:016x}", rabin(compact(&json)?.as_bytes()));
+        Ok(Self {
+            avro,
+            json,
+            fields: fields.into(),
+            unusable,
+            fingerprint,
+        })
+    }
+
+    /// The columns, in schema order, under their Avro names; only fields that have a column form.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// Fields that have no column form, and why. They are skipped when records are decoded.
+    pub fn unusable(&self) -> &[(String, String)] {
+        &self.unusable
+    }
+
+    /// The effective schema: without the unusable fields.
+    pub fn avro(&self) -> &Schema {
+        &self.avro
+    }
+
+    /// The effective schema as JSON.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Identifies the effective schema with its defaults and logical types, as 16 hex digits.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+/// Parses a writer's record schema within `limits`.
+///
+/// # Errors
+/// [`SchemaFault`] when a bound is exceeded or the text is not an Avro record schema.
+pub fn parse_writer(json: &str, limits: &SchemaLimits) -> Result<Schema, SchemaFault> {
+    parse_writer_with_references(json, &[], limits)
+}
+
+/// Parses a writer's record schema whose types are partly defined in other subjects, and makes it self-contained.
+///
+/// # Errors
+/// As [`parse_writer`]; the bounds hold for all texts together.
+pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &SchemaLimits) -> Result<Schema, SchemaFault> {
+    let mut measured = Measure::default();
+    references.iter().chain([&json]).for_each(|text| measured.add(text));
+    measured.check(limits)?;
+    let (mut schema, others) = Schema::parse_str_with_list(json, references).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
+    if !others.is_empty() {
+        schema
+            .denormalize(&others)
+            .map_err(|error| SchemaFault::Invalid(error.to_string()))?;
+    }
+    record_of(&schema)?;
+    Names::of(&schema)?;
+    Ok(schema)
+}
+
+/// The record that a source's schema must be.
+pub(super) fn record_of(schema: &Schema) -> Result<&RecordSchema, SchemaFault> {
+    match schema {
+        Schema::Record(record) => Ok(record),
+        other => Err(SchemaFault::Invalid(format!(
+            "a record is needed at the top, this is `{}`",
+            other.canonical_form()
+        ))),
+    }
+}
+
+/// The record without its unusable fields; types that they defined move to where they are used first.
+fn without(record: &RecordSchema, unusable: &[(String, String)], names: &Names<'_>) -> Result<(Schema, String), SchemaFault> {
+    let invalid = |error: apache_avro::Error| SchemaFault::Invalid(error.to_string());
+    let mut record = record.clone();
+    record.fields.retain(|field| !unusable.iter().any(|(name, _)| *name == field.name));
+    record.lookup = record
+        .fields
+        .iter()
+        .enumerate()
+        .flat_map(|(index, field)| field.aliases.iter().chain([&field.name]).map(move |name| (name.clone(), index)))
+        .collect();
+    let mut schema = Schema::Record(record);
+    let definitions: Vec<Schema> = names.definitions().cloned().collect();
+    schema.denormalize(&definitions).map_err(invalid)?;
+    let json = serde_json::to_string(&schema).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
+    Ok((schema, json))
+}
+
+fn compact(json: &str) -> Result<String, SchemaFault> {
+    let value: serde_json::Value = serde_json::from_str(json).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
+    Ok(value.to_string())
+}
+
+/// Avro's CRC-64 fingerprint. It is taken of the whole JSON, not of the canonical form, which drops defaults and logical types.
+///
+/// # Source
+/// Avro specification, schema fingerprints.
+fn rabin(bytes: &[u8]) -> u64 {
+    const EMPTY: u64 = 0xc15d_213a_a4d7_a795;
+    bytes.iter().fold(EMPTY, |fingerprint, byte| {
+        let mixed = (0..8).fold((fingerprint ^ u64::from(*byte)) & 0xff, |bits, _| {
+            (bits >> 1) ^ (EMPTY & 0u64.wrapping_sub(bits & 1))
+        });
+        (fingerprint >> 8) ^ mixed
+    })
+}
+
+/// What a JSON text will cost its parser, found in one pass without recursion.
+#[derive(Debug, Default)]
+struct Measure {
+    bytes: usize,
+    depth: usize,
+    objects: usize,
+}
+
+impl Measure {
+    fn add(&mut self, json: &str) {
+        let (mut depth, mut deepest) = (0usize, 0usize);
+        let (mut in_text, mut escaped) = (false, false);
+        for byte in json.bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if in_text => escaped = true,
+                b'"' => in_text = !in_text,
+                _ if in_text => {}
+                b'{' | b'[' => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                    self.objects += usize::from(byte == b'{');
+                }
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        self.bytes += json.len();
+        self.depth += deepest;
+    }
+
+    fn check(&self, limits: &SchemaLimits) -> Result<(), SchemaFault> {
+        let bounds = [
+            (self.bytes, limits.bytes_max, "bytes"),
+            (self.depth, limits.depth_max, "levels"),
+            (self.objects, limits.objects_max, "fields and types"),
+        ];
+        match bounds.into_iter().find(|(found, bound, _)| found > bound) {
+            Some((found, bound, what)) => Err(SchemaFault::TooLarge {
+                what: format!("{found} {what}"),
+                bound,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

@@ -1,0 +1,132 @@
+//! `testudo audit`: recomputes everything from the input, compares it with what is there, and says where they first differ.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+
+use super::exit::{Exit, WithExit};
+use super::run::load;
+use crate::audit::{AuditError, Options, Report, StoredKey, audit};
+use crate::avro::registry::Registry;
+use crate::config::Config;
+use crate::kafka::TopicPartition;
+use crate::store::keys::KeyPart;
+use crate::store::{self, StoredWindow};
+use crate::tenant::Tenant;
+
+/// How many discrepancies are shown unless told otherwise.
+pub const FIRST: usize = 20;
+
+const EXAMPLES: &str = "\
+Examples:
+  testudo audit tenants/zoo.toml                    Everything: topics, MongoDB, local state
+  testudo audit --no-store tenants/zoo.toml         On another machine than the one that holds the state
+  testudo audit --output json tenants/zoo.toml      For a pipeline
+
+The audit reads up to the group's committed positions; a service that goes on working meanwhile makes it begin again.
+It ends with exit code 8 when anything differs.";
+
+/// Recomputes everything from the input and compares.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Tenant files; those of the configuration when none is given.
+    tenants: Vec<PathBuf>,
+    /// How many discrepancies to show.
+    #[arg(long, default_value_t = FIRST)]
+    first: usize,
+    /// Form of the report.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Leave MongoDB out.
+    #[arg(long)]
+    no_mongo: bool,
+    /// Leave the local state out.
+    #[arg(long)]
+    no_store: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// Audits the tenants one after the other.
+pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
+    if !args.tenants.is_empty() {
+        config.tenants.clone_from(&args.tenants);
+    }
+    if args.no_mongo {
+        config.mongo = None;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut violated = Vec::new();
+    for tenant in load(&config)? {
+        let name = tenant.name.clone();
+        let report = runtime.block_on(audit_one(&config, tenant, args.first, !args.no_store)).with_context(|| format!("failed to audit {name}"))?;
+        match args.output {
+            Output::Table => print!("tenant {name}\n{report}"),
+            Output::Json => println!("{}", report.json()),
+        }
+        if !report.is_clean() {
+            violated.push(name);
+        }
+    }
+    match violated.is_empty() {
+        true => Ok(()),
+        false => Err(anyhow!("the audit found discrepancies in {}", violated.join(", "))).exit(Exit::Violation),
+    }
+}
+
+/// Audits one tenant.
+pub async fn audit_one(config: &Config, tenant: Arc<Tenant>, first: usize, with_store: bool) -> anyhow::Result<Report> {
+    let mongo = match &config.mongo {
+        Some(settings) => Some(settings.client().await?.database(&tenant.database)),
+        None => None,
+    };
+    let store = match with_store {
+        true => Some(stored_windows(config, &tenant)?),
+        false => None,
+    };
+    let options = Options {
+        tenant,
+        kafka: config.kafka.clone(),
+        registry: Registry::new(&config.registry)?,
+        mongo,
+        store,
+        first,
+    };
+    audit(options).await.map_err(exit_of)
+}
+
+/// The windows in the tenant's state folder.
+fn stored_windows(config: &Config, tenant: &Tenant) -> anyhow::Result<Vec<StoredKey>> {
+    let contents = store::inspect(&config.store.dir, &tenant.name)
+        .context("failed to read the local state; `--no-store` leaves it out")
+        .exit(Exit::Damaged)?;
+    Ok(contents.windows.into_iter().map(stored_key).collect())
+}
+
+fn stored_key(window: StoredWindow) -> StoredKey {
+    let text = |part: KeyPart| match part {
+        KeyPart::Text(text) => text,
+        KeyPart::Integer(number) => number.to_string(),
+    };
+    StoredKey {
+        window: window.window,
+        origin: TopicPartition::new(window.topic, window.partition),
+        start_us: window.start_us,
+        key: window.key.into_iter().map(text).collect(),
+    }
+}
+
+fn exit_of(error: AuditError) -> anyhow::Error {
+    let code = match &error {
+        AuditError::Kafka { .. } | AuditError::Stalled { .. } | AuditError::Registry { .. } | AuditError::Mongo { .. } => Exit::Unreachable,
+        AuditError::Job(_) => Exit::Usage,
+        AuditError::Moving { .. } | AuditError::Lost(_) => Exit::Failure,
+    };
+    Err::<(), _>(error).exit(code).expect_err("made of an error")
+}

@@ -1,0 +1,260 @@
+//! The broker's side: reachable, topics there or creatable, group readable, transactional id usable, timeout allowed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::runtime::Handle;
+
+use super::findings::{Findings, exit_for, remedy_for};
+use crate::cli::exit::Exit;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::kafka::{Broker, Cluster, Failure, TransactionalProducer};
+use crate::tenant::Tenant;
+
+/// One question to the broker may take so long.
+const WAIT: Duration = Duration::from_secs(10);
+/// So many messages of the client are looked at.
+const TROUBLES_MAX: usize = 20;
+const CLIENT_ID: &str = "testudo-check";
+const REACH: &str = "is the broker running, and does kafka.bootstrap name a listener that this machine reaches?";
+const PERMIT: &str = "check kafka.properties (security.protocol, sasl.*, ssl.*) and the access rules of this user";
+
+/// Remembers what the client says about its connections: the error of a call alone is often only "timed out".
+#[derive(Clone, Debug, Default)]
+struct Troubles(Arc<Mutex<Option<String>>>);
+
+impl ClientContext for Troubles {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        tracing::debug!(target: "librdkafka", ?level, facility, text, "client message");
+    }
+
+    fn error(&self, _: KafkaError, reason: &str) {
+        // "All brokers down" only repeats what the first one said better.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
+    }
+}
+
+impl ConsumerContext for Troubles {}
+
+impl Troubles {
+    fn words(&self, error: &KafkaError) -> String {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => format!("{error} ({reason})"),
+            None => error.to_string(),
+        }
+    }
+}
+
+/// Looks at everything the tenants need from the broker.
+pub(super) fn look(tenants: &[Tenant], config: &Config, runtime: &Handle, findings: &mut Findings) {
+    let Some(broker) = reach(config, findings) else { return };
+    let admin: AdminClient<DefaultClientContext> = match config.kafka.client(CLIENT_ID).create() {
+        Ok(admin) => admin,
+        Err(error) => return findings.wrong(Exit::Usage, format!("no admin client can be made: {error}"), PERMIT),
+    };
+    transaction_timeout(config, &admin, broker, runtime, findings);
+    findings.skipped("clock difference to the broker: the client cannot obtain the broker's clock");
+    let clock = SystemClock::shared();
+    let cluster = Cluster::new(config.kafka.clone(), CLIENT_ID, config.engine.transaction_timeout(), clock, runtime.clone());
+    for tenant in tenants {
+        let Some(inputs) = inputs(tenant, &cluster, findings) else {
+            continue;
+        };
+        outputs(tenant, &inputs, &cluster, &admin, runtime, findings);
+        group(tenant, &inputs, config, findings);
+        transactional_id(tenant, &cluster, findings);
+    }
+}
+
+/// The id of a broker, if one answers.
+fn reach(config: &Config, findings: &mut Findings) -> Option<i32> {
+    let bootstrap = &config.kafka.bootstrap;
+    let troubles = Troubles::default();
+    let made: Result<BaseConsumer<Troubles>, _> = config.kafka.client(CLIENT_ID).create_with_context(troubles.clone());
+    let consumer = match made {
+        Ok(consumer) => consumer,
+        Err(error) => {
+            findings.wrong(Exit::Usage, format!("no client can be made: {error}"), "check kafka.properties");
+            return None;
+        }
+    };
+    let answer = consumer.fetch_metadata(None, WAIT);
+    // The client tells its troubles only while it is polled, one at a time.
+    for _ in 0..TROUBLES_MAX {
+        if consumer.poll(Duration::ZERO).is_none() {
+            break;
+        }
+    }
+    match answer {
+        Ok(metadata) => {
+            let brokers = metadata.brokers();
+            findings.fine(format!("broker {bootstrap} answers ({} in the cluster)", brokers.len()));
+            brokers.first().map(rdkafka::metadata::MetadataBroker::id)
+        }
+        Err(error) => {
+            let words = troubles.words(&error);
+            let exit = exit_for(&words);
+            findings.wrong(exit, format!("broker {bootstrap} cannot be used: {words}"), remedy_for(exit, REACH, PERMIT));
+            None
+        }
+    }
+}
+
+/// C112: a timeout above the broker's maximum is refused only when the first transaction begins.
+fn transaction_timeout(config: &Config, admin: &AdminClient<DefaultClientContext>, broker: i32, runtime: &Handle, findings: &mut Findings) {
+    const PROPERTY: &str = "transaction.max.timeout.ms";
+    let ours = config.engine.transaction_timeout_ms;
+    let specifier = [ResourceSpecifier::Broker(broker)];
+    let asked = admin.describe_configs(&specifier, &options());
+    let answer = runtime.block_on(asked);
+    let maximum =
+        answer.ok().into_iter().flatten().flatten().find_map(|resource| resource.get(PROPERTY)?.value.as_ref()?.parse::<u64>().ok());
+    match maximum {
+        None => findings.skipped(format!("{PROPERTY} of the broker: not told to this user (needs DescribeConfigs on the cluster)")),
+        Some(maximum) if ours > maximum => findings.wrong(
+            Exit::Incompatible,
+            format!("engine.transaction_timeout_ms is {ours}, the broker allows at most {maximum} ({PROPERTY})"),
+            "lower the one or raise the other",
+        ),
+        Some(maximum) => findings.fine(format!("transaction timeout {ours} ms is within the broker's {maximum} ms")),
+    }
+}
+
+/// Partitions of each input topic, if all are there.
+fn inputs(tenant: &Tenant, cluster: &Cluster, findings: &mut Findings) -> Option<HashMap<Arc<str>, i32>> {
+    let names: Vec<Arc<str>> = tenant.input_topics().cloned().collect();
+    let known = described(cluster, &names, findings)?;
+    for name in &names {
+        match known.get(name) {
+            Some(partitions) => findings.fine(format!("{}: input topic {name} has {partitions} partitions", tenant.name)),
+            None => findings.wrong(
+                Exit::Incompatible,
+                format!("{}: input topic {name} does not exist, or may not be described", tenant.name),
+                "create it, correct topics in the tenant file, or grant Describe and Read on it",
+            ),
+        }
+    }
+    (known.len() == names.len()).then_some(known)
+}
+
+fn described(cluster: &Cluster, names: &[Arc<str>], findings: &mut Findings) -> Option<HashMap<Arc<str>, i32>> {
+    match cluster.describe(names, WAIT) {
+        Ok(topics) => Some(topics.into_iter().map(|topic| (topic.name, topic.partitions)).collect()),
+        Err(failure) => {
+            refused(&failure, findings);
+            None
+        }
+    }
+}
+
+/// Topics that Testudo writes: there, or creatable. The widths are those of `engine::job`.
+fn outputs(
+    tenant: &Tenant,
+    inputs: &HashMap<Arc<str>, i32>,
+    cluster: &Cluster,
+    admin: &AdminClient<DefaultClientContext>,
+    runtime: &Handle,
+    findings: &mut Findings,
+) {
+    let widest = inputs.values().copied().max().unwrap_or(1);
+    let results = tenant.alerts.iter().map(|alert| &alert.topic).chain(tenant.windows.iter().map(|window| &window.topic)).cloned();
+    let mut wanted: Vec<(Arc<str>, i32, bool)> = results.chain([tenant.dead_letters_topic()]).map(|name| (name, widest, false)).collect();
+    for window in &tenant.windows {
+        let topics = tenant.sources[window.source].topics.iter();
+        wanted.extend(topics.map(|topic| (tenant.changelog_topic(window, topic), inputs.get(topic).copied().unwrap_or(1), true)));
+    }
+    let names: Vec<Arc<str>> = wanted.iter().map(|(name, ..)| name.clone()).collect();
+    let Some(known) = described(cluster, &names, findings) else {
+        return;
+    };
+    for (name, partitions, is_changelog) in wanted {
+        match known.get(&name) {
+            Some(there) if is_changelog && *there != partitions => findings.wrong(
+                Exit::Incompatible,
+                format!("{}: changelog {name} has {there} partitions, its input has {partitions}", tenant.name),
+                "keys have moved between partitions: begin anew with another window name, or restore the old number",
+            ),
+            Some(there) => findings.fine(format!("{}: output topic {name} has {there} partitions", tenant.name)),
+            None => creatable(tenant, &name, partitions, admin, runtime, findings),
+        }
+    }
+}
+
+fn creatable(
+    tenant: &Tenant,
+    name: &str,
+    partitions: i32,
+    admin: &AdminClient<DefaultClientContext>,
+    runtime: &Handle,
+    findings: &mut Findings,
+) {
+    let topic = [NewTopic::new(name, partitions, TopicReplication::Fixed(-1))];
+    let answer = runtime.block_on(admin.create_topics(&topic, &options().validate_only(true)));
+    let refusal = match answer {
+        Ok(answers) => answers.into_iter().find_map(Result::err).map(|(_, code)| code.to_string()),
+        Err(error) => Some(error.to_string()),
+    };
+    match refusal {
+        None => findings.fine(format!("{}: output topic {name} will be created with {partitions} partitions", tenant.name)),
+        Some(words) => findings.wrong(
+            exit_for(&words),
+            format!("{}: output topic {name} is not there and cannot be created: {words}", tenant.name),
+            format!("create it with {partitions} partitions, or grant Create on it"),
+        ),
+    }
+}
+
+fn group(tenant: &Tenant, inputs: &HashMap<Arc<str>, i32>, config: &Config, findings: &mut Findings) {
+    let group = tenant.group();
+    let mut client = config.kafka.client(CLIENT_ID);
+    client.set("group.id", &group).set("enable.auto.commit", "false");
+    let mut partitions = TopicPartitionList::new();
+    for (topic, count) in inputs {
+        partitions.add_partition_range(topic, 0, count - 1);
+    }
+    let made: Result<BaseConsumer, _> = client.create();
+    match made.and_then(|consumer| consumer.committed_offsets(partitions, WAIT)) {
+        Ok(committed) => {
+            let begun = committed.elements().iter().filter(|element| element.offset().to_raw().is_some_and(|offset| offset >= 0)).count();
+            findings.fine(format!("{}: group {group} can be read; {begun} partitions have a position", tenant.name));
+        }
+        Err(error) => {
+            let words = error.to_string();
+            let exit = exit_for(&words);
+            let remedy = remedy_for(exit, REACH, "grant Read and Describe on the group");
+            findings.wrong(exit, format!("{}: group {group} cannot be read: {words}", tenant.name), remedy);
+        }
+    }
+}
+
+/// Initialises a producer under an id of its own, so that no running instance is fenced.
+fn transactional_id(tenant: &Tenant, cluster: &Cluster, findings: &mut Findings) {
+    let id = format!("{}-check", tenant.name);
+    match cluster.producer(&id).and_then(|mut producer| producer.init(WAIT)) {
+        Ok(()) => findings.fine(format!("{}: transactional id {id} can be used", tenant.name)),
+        Err(failure) => {
+            let exit = exit_for(&failure.cause);
+            let remedy = remedy_for(exit, "is the transaction coordinator up (topic __transaction_state), is the timeout allowed?", {
+                "grant Write and Describe on transactional ids that begin with the tenant's name"
+            });
+            findings.wrong(exit, format!("{}: transactional id {id} cannot be used: {failure}", tenant.name), remedy);
+        }
+    }
+}
+
+fn refused(failure: &Failure, findings: &mut Findings) {
+    let exit = exit_for(&failure.cause);
+    findings.wrong(exit, failure.to_string(), remedy_for(exit, REACH, PERMIT));
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(WAIT)).operation_timeout(Some(WAIT))
+}

@@ -1,0 +1,219 @@
+//! `testudo run`: works until it is told to stop, or, with `--drain`, until what was there at the start is done.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::exit::{Exit, WithExit};
+use super::service::{Service, Surroundings};
+use super::sinks::Sinks;
+use crate::clock::{Clock, Deadline, SystemClock};
+use crate::config::Config;
+use crate::engine::commit::NoProducer;
+use crate::engine::job::JobFault;
+use crate::engine::restore::RestoreFault;
+use crate::engine::status::Totals;
+use crate::engine::supervisor::TenantFault;
+use crate::engine::worker::WorkerFault;
+use crate::http;
+use crate::kafka::{Position, TopicPartition};
+use crate::store::StoreFault;
+use crate::telemetry::health::Health;
+use crate::telemetry::metric::Metrics;
+use crate::tenant::{Tenant, check};
+
+/// Step of the loop that waits for signals and ends.
+const STEP: Duration = Duration::from_millis(20);
+/// A drain asks for the ends of topics until this has passed.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs the tenants' jobs.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tenant files; those of the configuration when none is given.
+    pub tenants: Vec<PathBuf>,
+    /// Worker threads per tenant (0: the number of cores).
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Stop when the ends that the input topics had at the start are committed, and print one line `RESULT …`.
+    #[arg(long)]
+    pub drain: bool,
+    /// Do not write to MongoDB.
+    #[arg(long)]
+    pub no_mongo: bool,
+    /// Do not serve health and metrics.
+    #[arg(long)]
+    pub no_http: bool,
+}
+
+/// Runs until stopped, drained, or every tenant has ended.
+pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
+    if !args.tenants.is_empty() {
+        config.tenants.clone_from(&args.tenants);
+    }
+    if let Some(workers) = args.workers {
+        config.engine.workers = workers;
+    }
+    if args.no_mongo {
+        config.mongo = None;
+    }
+    let tenants = load(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("failed to start the runtime")?;
+    let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
+    let signals = watch_signals(&runtime)?;
+    let server = match args.no_http {
+        true => None,
+        false => Some(serve(&config, &tenants, &around)?),
+    };
+    let service = Service::start(&config, tenants.clone(), &around)?;
+    let sinks = Sinks::start(&config, &tenants, &around)?;
+    let end = wait_for_end(&args, &config, &service, &sinks, &signals);
+    let totals = service.totals();
+    let wait = config.engine.shutdown_timeout();
+    let (faults, all_ended) = service.stop(wait);
+    sinks.stop(wait);
+    drop(server);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if args.drain {
+        println!("{}", result_line(&totals));
+    }
+    end?;
+    if let Some((tenant, fault)) = faults.into_iter().next() {
+        let code = exit_of(&fault);
+        return Err(anyhow::Error::from(fault).context(format!("tenant {tenant} ended"))).exit(code);
+    }
+    match all_ended {
+        true => Ok(()),
+        false => Err(anyhow!("not everything ended within {} s", wait.as_secs())),
+    }
+}
+
+/// Reads and checks the configured tenant files.
+pub fn load(config: &Config) -> anyhow::Result<Vec<Arc<Tenant>>> {
+    if config.tenants.is_empty() {
+        return Err(anyhow!("no tenant file is named; give one, such as `testudo run tenants/zoo.toml`, or set `tenants` in the configuration"))
+            .exit(Exit::Usage);
+    }
+    let checked = check::tenants(&config.tenants, &config.tenant).exit(Exit::Usage)?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(checked.tenants.into_iter().map(Arc::new).collect())
+}
+
+fn serve(config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings) -> anyhow::Result<http::ServerHandle> {
+    let info = http::Info { instance: config.instance.clone(), tenants: tenants.iter().map(|tenant| tenant.name.clone()).collect() };
+    around
+        .runtime
+        .block_on(http::serve(&config.http, around.metrics.clone(), around.health.clone(), info))
+        .with_context(|| format!("failed to serve health and metrics on {}", config.http.bind))
+        .exit(Exit::Usage)
+}
+
+/// Counts SIGTERM and SIGINT. The second ends the process at once: nothing uncommitted is visible, so that is safe too.
+fn watch_signals(runtime: &tokio::runtime::Runtime) -> anyhow::Result<Arc<AtomicUsize>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let _inside = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate()).context("failed to watch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch SIGINT")?;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = seen.clone();
+    runtime.spawn(async move {
+        loop {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            if counter.fetch_add(1, Ordering::Relaxed) > 0 {
+                tracing::warn!("second signal, ending at once; uncommitted work is done again at the next start");
+                std::process::exit(Exit::Failure as i32);
+            }
+            tracing::info!("stopping: committing what is open");
+        }
+    });
+    Ok(seen)
+}
+
+fn wait_for_end(args: &Args, config: &Config, service: &Service, sinks: &Sinks, signals: &AtomicUsize) -> anyhow::Result<()> {
+    let clock = SystemClock::shared();
+    let ends = match args.drain {
+        true => Some(input_ends(service, &*clock)?),
+        false => None,
+    };
+    let mut sink_targets: Option<HashMap<TopicPartition, Position>> = None;
+    while signals.load(Ordering::Relaxed) == 0 && !service.is_finished() {
+        if let Some(ends) = &ends
+            && service.has_reached(ends)
+        {
+            if config.mongo.is_none() {
+                return Ok(());
+            }
+            if sink_targets.is_none() {
+                sink_targets = Some(sinks.ends()?);
+            }
+            if sink_targets.as_ref().is_some_and(|targets| sinks.have_reached(targets)) {
+                return Ok(());
+            }
+        }
+        clock.sleep(STEP);
+    }
+    Ok(())
+}
+
+fn input_ends(service: &Service, clock: &dyn Clock) -> anyhow::Result<HashMap<String, Vec<(TopicPartition, Position)>>> {
+    let deadline = Deadline::after(clock, ENDS_WITHIN);
+    loop {
+        match service.input_ends() {
+            Err(error) if !deadline.is_over(clock) => {
+                tracing::warn!(%error, "ends of the input topics are not known yet");
+                clock.sleep(Duration::from_millis(500));
+            }
+            known => return known.context("failed to read the ends of the input topics").exit(Exit::Unreachable),
+        }
+    }
+}
+
+/// Which exit code tells a supervisor what to do about a fault.
+fn exit_of(fault: &TenantFault) -> Exit {
+    match fault {
+        TenantFault::Store(fault) | TenantFault::Job(JobFault::Store(fault)) | TenantFault::Worker(WorkerFault::Store(fault)) => of_store(fault),
+        TenantFault::Worker(WorkerFault::Restore(RestoreFault::Store(fault))) => of_store(fault),
+        TenantFault::Worker(WorkerFault::Producer(NoProducer::Fenced { .. })) => Exit::Fenced,
+        TenantFault::Worker(WorkerFault::Restore(RestoreFault::Refused { .. })) | TenantFault::Job(_) => Exit::Incompatible,
+        _ => Exit::Failure,
+    }
+}
+
+fn of_store(fault: &StoreFault) -> Exit {
+    match fault {
+        StoreFault::Foreign { .. } | StoreFault::Changed { .. } => Exit::Incompatible,
+        StoreFault::Locked { .. } | StoreFault::Damaged { .. } | StoreFault::Disk { .. } => Exit::Damaged,
+    }
+}
+
+/// `RESULT records= seconds= records_per_s= vmhwm_mib= cpu_s=`; seconds from the first record to the last commit.
+pub fn result_line(totals: &Totals) -> String {
+    let seconds = match (totals.first_record, totals.last_commit) {
+        (Some(first), Some(last)) => last.saturating_sub(first).as_secs_f64(),
+        _ => 0.0,
+    };
+    let rate = if seconds > 0.0 { totals.records as f64 / seconds } else { 0.0 };
+    let (vmhwm_mib, cpu_s) = (vmhwm_mib().unwrap_or(0), cpu_seconds().unwrap_or(0.0));
+    format!("RESULT records={} seconds={seconds:.2} records_per_s={rate:.0} vmhwm_mib={vmhwm_mib} cpu_s={cpu_s:.1}", totals.records)
+}
+
+/// Peak resident memory of this process.
+fn vmhwm_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
+}
+
+/// User and system time of this process.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_whitespace().collect();
+    // The 14th and 15th field of stat(5); the first two went with the name. Ticks are 1/100 s on Linux.
+    Some((fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / 100.0)
+}

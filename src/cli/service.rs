@@ -1,0 +1,175 @@
+//! The running service: every tenant's supervisor and sinks, with what they share. `run`, `demo` and tests start it here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::avro::gate::{Policy, RegistryLookup};
+use crate::avro::registry::Registry;
+use crate::avro::{Gate, ReaderSchema};
+use crate::clock::{Deadline, SharedClock, SystemClock};
+use crate::config::Config;
+use crate::engine::status::{Status, Totals};
+use crate::engine::supervisor::{self, Parts, TenantFault, TenantHandle};
+use crate::kafka::{Broker, Cluster, Position, TopicPartition, TopicReader};
+use crate::store::{Memory, StateStore, Store};
+use crate::telemetry::handle::TenantMetrics;
+use crate::telemetry::health::Health;
+use crate::telemetry::metric::Metrics;
+use crate::tenant::Tenant;
+
+/// How long one look at a topic's end may take.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+/// Everything that runs.
+pub struct Service {
+    clock: SharedClock,
+    broker: Arc<Cluster>,
+    tenants: Vec<(Arc<Tenant>, TenantHandle)>,
+}
+
+/// What a service shares with its surroundings.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Metrics of the process.
+    pub metrics: Metrics,
+    /// Readiness of its parts.
+    pub health: Arc<Health>,
+    /// Serves admin clients and registry look-ups.
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl Service {
+    /// Starts all tenants; none is waited for.
+    pub fn start(config: &Config, tenants: Vec<Arc<Tenant>>, around: &Surroundings) -> anyhow::Result<Self> {
+        let clock = SystemClock::shared();
+        let client_id = format!("testudo-{}", config.instance);
+        let broker = Arc::new(Cluster::new(
+            config.kafka.clone(),
+            client_id,
+            config.engine.transaction_timeout(),
+            clock.clone(),
+            around.runtime.clone(),
+        ));
+        let registry = Registry::new(&config.registry).context("failed to set up the registry client")?;
+        let memory = Memory::new(&config.store);
+        let mut running = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            let parts = parts(config, tenant.clone(), &broker, &registry, &memory, &clock, around);
+            let handle = supervisor::start(parts).with_context(|| format!("failed to start tenant {}", tenant.name))?;
+            running.push((tenant, handle));
+        }
+        Ok(Self { clock, broker, tenants: running })
+    }
+
+    /// The ends of all input topics as of now.
+    pub fn input_ends(&self) -> anyhow::Result<HashMap<String, Vec<(TopicPartition, Position)>>> {
+        let mut reader = self.broker.reader()?;
+        let mut ends = HashMap::new();
+        for (tenant, _) in &self.tenants {
+            let topics: Vec<_> = tenant.input_topics().cloned().collect();
+            let mut of_tenant = Vec::new();
+            for topic in self.broker.describe(&topics, END_WAIT)? {
+                for partition in 0..topic.partitions {
+                    let partition = TopicPartition::new(topic.name.clone(), partition);
+                    let bounds = reader.bounds(&partition, END_WAIT)?;
+                    if bounds.high > bounds.low {
+                        of_tenant.push((partition, bounds.high));
+                    }
+                }
+            }
+            ends.insert(tenant.name.clone(), of_tenant);
+        }
+        Ok(ends)
+    }
+
+    /// Whether every tenant has committed all input up to `ends`, or has ended.
+    pub fn has_reached(&self, ends: &HashMap<String, Vec<(TopicPartition, Position)>>) -> bool {
+        self.tenants
+            .iter()
+            .all(|(tenant, handle)| handle.is_finished() || ends.get(&tenant.name).is_none_or(|ends| handle.status.has_reached(ends)))
+    }
+
+    /// Whether all tenants have ended by themselves.
+    pub fn is_finished(&self) -> bool {
+        self.tenants.iter().all(|(_, handle)| handle.is_finished())
+    }
+
+    /// Sums over all tenants; first record and last commit of any.
+    pub fn totals(&self) -> Totals {
+        self.tenants.iter().map(|(_, handle)| handle.status.totals()).fold(Totals::default(), add)
+    }
+
+    /// Tells all tenants to commit what is open and end, and waits for them within `wait`. The first fault of each that had one.
+    pub fn stop(self, wait: Duration) -> (Vec<(String, TenantFault)>, bool) {
+        for (_, handle) in &self.tenants {
+            handle.stop();
+        }
+        let deadline = Deadline::after(&*self.clock, wait);
+        let mut faults = Vec::new();
+        let mut all_ended = true;
+        for (tenant, handle) in self.tenants {
+            while !handle.is_finished() && !deadline.is_over(&*self.clock) {
+                self.clock.sleep(Duration::from_millis(10));
+            }
+            if !handle.is_finished() {
+                tracing::error!(tenant = tenant.name, "did not end in time; what is uncommitted will be done again");
+                all_ended = false;
+            } else if let Err(fault) = handle.join() {
+                faults.push((tenant.name.clone(), fault));
+            }
+        }
+        (faults, all_ended)
+    }
+}
+
+fn add(sum: Totals, more: Totals) -> Totals {
+    Totals {
+        records: sum.records + more.records,
+        alerts: sum.alerts + more.alerts,
+        results: sum.results + more.results,
+        dead_letters: sum.dead_letters + more.dead_letters,
+        first_record: [sum.first_record, more.first_record].into_iter().flatten().min(),
+        last_commit: sum.last_commit.max(more.last_commit),
+    }
+}
+
+fn parts(
+    config: &Config,
+    tenant: Arc<Tenant>,
+    broker: &Arc<Cluster>,
+    registry: &Registry,
+    memory: &Memory,
+    clock: &SharedClock,
+    around: &Surroundings,
+) -> Parts<Cluster> {
+    let metrics = TenantMetrics::new(&around.metrics, &tenant.name);
+    let gates = tenant.sources.iter().map(|source| gate(source.reader.clone(), registry, clock, &metrics, around)).collect();
+    let (registering, runtime) = (registry.clone(), around.runtime.clone());
+    let (memory, dir, name) = (memory.clone(), config.store.dir.clone(), tenant.name.clone());
+    Parts {
+        broker: broker.clone(),
+        clock: clock.clone(),
+        settings: config.engine.clone(),
+        instance: config.instance.clone(),
+        gates,
+        register: Box::new(move |subject, json| runtime.block_on(registering.register(subject, json))),
+        open_store: Box::new(move |damage| {
+            let store = match damage {
+                None => Store::open(&dir, &name, &memory),
+                Some(damage) => Store::open_after_damage(&dir, &name, &memory, damage),
+            };
+            store.map(|store| Arc::new(store) as Arc<dyn StateStore>)
+        }),
+        status: Arc::new(Status::new(metrics, around.health.component(format!("tenant {}", tenant.name)))),
+        tenant,
+    }
+}
+
+/// A gate in front of `reader`.
+pub fn gate(reader: Arc<ReaderSchema>, registry: &Registry, clock: &SharedClock, metrics: &TenantMetrics, around: &Surroundings) -> Arc<Gate> {
+    let lookup = Arc::new(RegistryLookup::new(registry.clone(), around.runtime.clone()));
+    Gate::new(reader, lookup, clock.clone(), metrics.clone(), Policy::default())
+}

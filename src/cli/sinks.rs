@@ -1,0 +1,231 @@
+//! The MongoDB sinks of all tenants: one for each declared collection.
+//!
+//! A sink needs the topics' identities and a gate of its own; both come from a broker and a registry that may be away at the
+//! start, so starting is repeated in the background until it works. Tenants' engines do not wait for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::service::{Surroundings, gate};
+use crate::avro::ReaderSchema;
+use crate::avro::encode::avro_schema_of;
+use crate::avro::registry::Registry;
+use crate::clock::{Deadline, SharedClock, SystemClock};
+use crate::config::Config;
+use crate::engine::admit::Admission;
+use crate::engine::branch::alert::alert_schema;
+use crate::kafka::{Broker, Cluster, Position, TopicDescription, TopicPartition, TopicReader};
+use crate::mongo::sink::{self, Sink, Target};
+use crate::mongo::{InputTopic, ReadingRows, ResultRows, Rows, SinkHandle};
+use crate::telemetry::handle::TenantMetrics;
+use crate::telemetry::health::HealthHandle;
+use crate::tenant::{Collection, CollectionOf, Tenant};
+
+/// Pause between tries to start a sink.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// How long one look at topics may take.
+const LOOK_WAIT: Duration = Duration::from_secs(10);
+
+/// All sinks of a process.
+pub struct Sinks {
+    shared: Arc<Shared>,
+    starter: Option<JoinHandle<()>>,
+    wanted: usize,
+}
+
+/// What the starting thread and the owner share.
+struct Shared {
+    broker: Cluster,
+    clock: SharedClock,
+    is_stopping: AtomicBool,
+    running: Mutex<Vec<SinkHandle>>,
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, Vec<SinkHandle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A sink that has to be started.
+struct Wanted {
+    tenant: Arc<Tenant>,
+    collection: usize,
+    health: HealthHandle,
+    metrics: TenantMetrics,
+}
+
+/// What starting a sink needs.
+struct Starter {
+    config: Config,
+    around: Surroundings,
+    registry: Registry,
+    client: mongodb::Client,
+}
+
+impl Sinks {
+    /// Starts the sinks of all tenants; none where no MongoDB is configured.
+    pub fn start(config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings) -> anyhow::Result<Self> {
+        let clock = SystemClock::shared();
+        let client_id = format!("testudo-{}-sinks", config.instance);
+        let timeout = config.engine.transaction_timeout();
+        let broker = Cluster::new(config.kafka.clone(), client_id, timeout, clock.clone(), around.runtime.clone());
+        let shared = Arc::new(Shared { broker, clock, is_stopping: AtomicBool::new(false), running: Mutex::default() });
+        let Some(settings) = &config.mongo else { return Ok(Self { shared, starter: None, wanted: 0 }) };
+        let client = around.runtime.block_on(settings.client()).context("failed to set up the MongoDB client")?;
+        let registry = Registry::new(&config.registry)?;
+        let wanted: Vec<Wanted> = tenants.iter().flat_map(|tenant| wanted_of(tenant, around)).collect();
+        let count = wanted.len();
+        let starter = Starter { config: config.clone(), around: around.clone(), registry, client };
+        let for_thread = shared.clone();
+        let thread = std::thread::Builder::new().name("sinks".into()).spawn(move || start_all(wanted, &starter, &for_thread))?;
+        Ok(Self { shared, starter: Some(thread), wanted: count })
+    }
+
+    /// The ends, as of now, of all topics that sinks read.
+    pub fn ends(&self) -> anyhow::Result<HashMap<TopicPartition, Position>> {
+        let mut topics: Vec<Arc<str>> = self.shared.running().iter().flat_map(|sink| sink.topics().to_vec()).collect();
+        topics.sort();
+        topics.dedup();
+        let mut reader = self.shared.broker.reader()?;
+        let mut ends = HashMap::new();
+        for topic in self.shared.broker.describe(&topics, LOOK_WAIT)? {
+            for partition in 0..topic.partitions {
+                let partition = TopicPartition::new(topic.name.clone(), partition);
+                let bounds = reader.bounds(&partition, LOOK_WAIT)?;
+                if bounds.high > bounds.low {
+                    ends.insert(partition, bounds.high);
+                }
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Whether all sinks run and MongoDB holds everything before `ends`.
+    pub fn have_reached(&self, ends: &HashMap<TopicPartition, Position>) -> bool {
+        let running = self.shared.running();
+        running.len() == self.wanted && running.iter().all(|sink| sink.has_reached(ends))
+    }
+
+    /// Whether all sinks have been started.
+    pub fn are_running(&self) -> bool {
+        self.shared.running().len() == self.wanted
+    }
+
+    /// Lets all sinks finish their batch and waits for them within `wait`.
+    pub fn stop(self, wait: Duration) {
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        if let Some(starter) = self.starter
+            && starter.join().is_err()
+        {
+            tracing::error!("the thread that starts sinks panicked");
+        }
+        let sinks: Vec<SinkHandle> = self.shared.running().drain(..).collect();
+        for sink in &sinks {
+            sink.stop();
+        }
+        let deadline = Deadline::after(&*self.shared.clock, wait);
+        for sink in sinks {
+            while !sink.is_finished() && !deadline.is_over(&*self.shared.clock) {
+                self.shared.clock.sleep(Duration::from_millis(10));
+            }
+            if !sink.is_finished() || !sink.join() {
+                tracing::error!("a sink did not end well; its batch is written again at the next start");
+            }
+        }
+    }
+}
+
+fn wanted_of(tenant: &Arc<Tenant>, around: &Surroundings) -> Vec<Wanted> {
+    let metrics = TenantMetrics::new(&around.metrics, &tenant.name);
+    let wanted = |(index, collection): (usize, &Collection)| {
+        let health = around.health.component(format!("mongo {}.{}", tenant.name, collection.name));
+        health.not_ready("starting");
+        Wanted { tenant: tenant.clone(), collection: index, health, metrics: metrics.clone() }
+    };
+    tenant.collections.iter().enumerate().map(wanted).collect()
+}
+
+fn start_all(mut wanted: Vec<Wanted>, starter: &Starter, shared: &Shared) {
+    while !wanted.is_empty() && !shared.is_stopping.load(Ordering::Relaxed) {
+        let mut waiting = Vec::new();
+        for one in wanted {
+            match prepare(&one, starter, shared) {
+                Ok((target, around, rows)) => match Sink::spawn(target, around, rows, one.health, &one.metrics) {
+                    Ok(handle) => shared.running().push(handle),
+                    Err(fault) => tracing::error!(%fault, "no thread for a sink"),
+                },
+                Err(fault) => {
+                    one.health.not_ready(format!("{fault:#}"));
+                    tracing::info!(collection = one.tenant.collections[one.collection].name, fault = format!("{fault:#}"), "sink waits");
+                    waiting.push(one);
+                }
+            }
+        }
+        wanted = waiting;
+        let deadline = Deadline::after(&*shared.clock, RETRY_WAIT);
+        while !wanted.is_empty() && !deadline.is_over(&*shared.clock) && !shared.is_stopping.load(Ordering::Relaxed) {
+            shared.clock.sleep(RETRY_WAIT / 20);
+        }
+    }
+}
+
+fn prepare(wanted: &Wanted, starter: &Starter, shared: &Shared) -> anyhow::Result<(Target, sink::Surroundings, Box<dyn Rows>)> {
+    let (tenant, collection) = (&wanted.tenant, &wanted.tenant.collections[wanted.collection]);
+    let topics: Vec<Arc<str>> = match collection.of {
+        CollectionOf::Window(index) => vec![tenant.windows[index].topic.clone()],
+        CollectionOf::Alert(index) => vec![tenant.alerts[index].topic.clone()],
+        CollectionOf::Source(index) => tenant.sources[index].topics.clone(),
+    };
+    let known = shared.broker.describe(&topics, LOOK_WAIT)?;
+    if let Some(missing) = topics.iter().find(|topic| !known.iter().any(|known| known.name == **topic)) {
+        return Err(anyhow!("topic {missing} does not exist yet"));
+    }
+    let rows = rows(wanted, starter, &shared.clock, &known)?;
+    let target =
+        Target { tenant: tenant.name.clone(), database: tenant.database.clone(), collection: collection.name.clone(), topics };
+    let settings = starter.config.mongo.clone().context("no MongoDB is configured")?;
+    let around = sink::Surroundings {
+        kafka: starter.config.kafka.clone(),
+        client_id: format!("testudo-{}-mongo", starter.config.instance),
+        client: starter.client.clone(),
+        settings,
+        runtime: starter.around.runtime.clone(),
+        clock: shared.clock.clone(),
+    };
+    Ok((target, around, rows))
+}
+
+fn rows(wanted: &Wanted, starter: &Starter, clock: &SharedClock, known: &[TopicDescription]) -> anyhow::Result<Box<dyn Rows>> {
+    let (tenant, collection) = (&wanted.tenant, &wanted.tenant.collections[wanted.collection]);
+    let topic_id: Arc<str> = known.first().map(|topic| topic.id.0.clone()).context("no topic")?;
+    let gate_for = |reader: Arc<ReaderSchema>| gate(reader, &starter.registry, clock, &wanted.metrics, &starter.around);
+    let output_reader = |columns| -> anyhow::Result<Arc<ReaderSchema>> {
+        let json = avro_schema_of("output", "testudo", columns)?.to_string();
+        Ok(Arc::new(ReaderSchema::parse(&json)?))
+    };
+    Ok(match collection.of {
+        CollectionOf::Window(index) => {
+            let window = &tenant.windows[index];
+            let reader = output_reader(&window.output)?;
+            Box::new(ResultRows::of_window(window.output.fields(), window.by.len(), reader.clone(), gate_for(reader), topic_id)?)
+        }
+        CollectionOf::Alert(index) => {
+            let columns = alert_schema(&tenant.sources[tenant.alerts[index].source]);
+            let reader = output_reader(&columns)?;
+            Box::new(ResultRows::of_alert(columns.fields(), reader.clone(), gate_for(reader), topic_id)?)
+        }
+        CollectionOf::Source(index) => {
+            let source = &tenant.sources[index];
+            let admission = Admission::new(tenant.clone(), index, gate_for(source.reader.clone()));
+            let topics: HashMap<Arc<str>, InputTopic> =
+                known.iter().map(|topic| (topic.name.clone(), InputTopic { id: topic.id.0.clone(), partitions: topic.partitions })).collect();
+            Box::new(ReadingRows::new(admission, &source.columns.fields()[..source.tenant_columns], topics)?)
+        }
+    })
+}

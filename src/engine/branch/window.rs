@@ -1,0 +1,421 @@
+//! A tumbling window: folds the rows of an epoch into groups, and at the seal says what becomes of them.
+//!
+//! Nothing it computes is visible before the epoch is committed: [`WindowBranch::seal`] returns states, tombstones and results
+//! as data. After a commit the caller calls [`WindowBranch::settle`]; after anything else [`WindowBranch::discard`].
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::{filter, filter_record_batch, take};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use datafusion_common::DataFusionError;
+
+use super::groups::Groups;
+use super::results::{self, Finished};
+use super::time::{closes_at, last_closed_start, window_start};
+use super::{BranchFault, OutputTopic, expression_failed, passing, refusal};
+use crate::avro::encode::{Encoder, StateCodec};
+use crate::engine::admit::Admitted;
+use crate::engine::rejection::Rejection;
+use crate::kafka::{Outgoing, Run, TopicPartition};
+use crate::store::{Entry, StateStore, WindowStoreId, keys};
+use crate::tenant::expression::evaluate_physical_rows;
+use crate::tenant::{Emit, Tenant, Window};
+
+/// One window of a tenant, for one worker.
+pub struct WindowBranch {
+    tenant: Arc<Tenant>,
+    window: usize,
+    topic: OutputTopic,
+    encoder: Encoder,
+    codec: StateCodec,
+    row_schema: SchemaRef,
+    stage: String,
+    places: Vec<Place>,
+    groups: Groups,
+}
+
+/// An input partition whose windows this worker keeps.
+#[derive(Debug)]
+struct Place {
+    partition: TopicPartition,
+    store: WindowStoreId,
+    changelog: Arc<str>,
+    /// All windows with starts up to here are closed and gone from the store.
+    swept_until: Option<i64>,
+    /// The same after the epoch that is being committed.
+    sweeping_until: Option<i64>,
+    is_open: bool,
+}
+
+/// What an epoch makes of a window.
+#[derive(Debug, Default)]
+pub struct SealedWindows {
+    /// Results for the output topic.
+    pub results: Vec<Outgoing>,
+    /// Last values and tombstones for the changelogs.
+    pub changelog: Vec<Outgoing>,
+    /// The same for the store.
+    pub states: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// The row that store and changelog keep: the latest Kafka timestamp, then the aggregates' states.
+pub fn row_schema(window: &Window) -> SchemaRef {
+    let latest = Arc::new(Field::new("latest_ms", DataType::Int64, false));
+    Arc::new(Schema::new(std::iter::once(latest).chain(window.state.fields().iter().cloned()).collect::<Vec<_>>()))
+}
+
+impl WindowBranch {
+    /// The branch of `tenant.windows[window]`; `encoder` is for the window's output schema.
+    pub fn new(tenant: Arc<Tenant>, window: usize, topic: OutputTopic, encoder: Encoder) -> Result<Self, BranchFault> {
+        let declared = &tenant.windows[window];
+        let stage = format!("window.{}", declared.name);
+        let row_schema = row_schema(declared);
+        let codec = StateCodec::new(&row_schema).map_err(|error| BranchFault::State { branch: stage.clone(), cause: error.to_string() })?;
+        let groups = Groups::new(declared).map_err(|error| BranchFault::Aggregate { branch: stage.clone(), cause: error.to_string() })?;
+        Ok(Self { window, topic, encoder, codec, row_schema, stage, places: Vec::new(), groups, tenant })
+    }
+
+    /// Index of the source that feeds it.
+    pub fn source(&self) -> usize {
+        self.declared().source
+    }
+
+    /// The declaration.
+    pub fn declared(&self) -> &Window {
+        &self.tenant.windows[self.window]
+    }
+
+    /// Starts to keep the windows of a restored partition. What its stream time has closed is gone already.
+    pub fn open(&mut self, partition: &TopicPartition, store: WindowStoreId, changelog: Arc<str>, stream_time_us: Option<i64>) {
+        self.close(partition);
+        let swept_until = stream_time_us.and_then(|time| last_closed_start(time, self.declared().size_us, self.declared().grace_us));
+        self.places.push(Place { partition: partition.clone(), store, changelog, swept_until, sweeping_until: None, is_open: true });
+    }
+
+    /// Gives a partition up. No epoch may be open.
+    pub fn close(&mut self, partition: &TopicPartition) {
+        for place in self.places.iter_mut().filter(|place| place.partition == *partition) {
+            place.is_open = false;
+        }
+    }
+
+    /// Folds a run's rows in. `stream_times_us` is stream time at each admitted row.
+    pub fn absorb(
+        &mut self,
+        run: &Run,
+        admitted: &Admitted,
+        stream_times_us: &[i64],
+        store: &dyn StateStore,
+        refused: &mut Vec<Rejection>,
+    ) -> Result<(), BranchFault> {
+        let filter = self.tenant.windows[self.window].filter.as_ref();
+        let passed = passing(filter, admitted, &self.stage, refused).map_err(|error| self.compute(error))?;
+        if passed.true_count() == 0 {
+            return Ok(());
+        }
+        let origins: Vec<usize> = (0..passed.len()).filter(|row| passed.value(*row)).collect();
+        let rows = match origins.len() == passed.len() {
+            true => admitted.rows.clone(),
+            false => filter_record_batch(&admitted.rows, &passed).map_err(|error| self.compute(error))?,
+        };
+        let mut failed = vec![None; origins.len()];
+        let keys = self.evaluate_keys(&rows, &mut failed)?;
+        let arguments = self.evaluate_arguments(&rows, &mut failed)?;
+        let before = self.groups.len();
+        let (kept, numbers) = self.assign_groups(run, admitted, stream_times_us, &origins, &keys, failed, refused)?;
+        self.load_stored(before, store)?;
+        let arguments = match kept.len() == origins.len() {
+            true => arguments,
+            false => only_rows(&arguments, &kept).map_err(|error| self.compute(error))?,
+        };
+        self.groups.fold(&arguments, &numbers).map_err(|error| self.aggregate(error))
+    }
+
+    fn evaluate_keys(&self, rows: &RecordBatch, failed: &mut [Option<String>]) -> Result<keys::KeyColumns, BranchFault> {
+        let columns: Vec<ArrayRef> = self
+            .declared()
+            .by
+            .iter()
+            .map(|column| {
+                let evaluated = column.expression.evaluate_rows(rows);
+                note_failures(evaluated.failed, failed);
+                evaluated.values
+            })
+            .collect();
+        keys::KeyColumns::new(&columns).map_err(|error| self.compute(error))
+    }
+
+    fn evaluate_arguments(&self, rows: &RecordBatch, failed: &mut [Option<String>]) -> Result<Vec<Arguments>, BranchFault> {
+        let mut all = Vec::with_capacity(self.declared().aggregates.len());
+        for aggregate in &self.declared().aggregates {
+            let mut values = Vec::with_capacity(aggregate.arguments.len());
+            for argument in &aggregate.arguments {
+                let evaluated = evaluate_physical_rows(argument, rows);
+                note_failures(evaluated.failed, failed);
+                values.push(evaluated.values);
+            }
+            let only = match &aggregate.filter {
+                None => None,
+                Some(condition) => {
+                    let evaluated = condition.evaluate_rows(rows);
+                    note_failures(evaluated.failed, failed);
+                    let wrong = || self.compute(ArrowError::SchemaError("a FILTER condition is not boolean".into()));
+                    Some(evaluated.values.as_boolean_opt().ok_or_else(wrong)?.clone())
+                }
+            };
+            all.push((values, only));
+        }
+        Ok(all)
+    }
+
+    /// The group of each row that is neither failed, key-less nor late; the rows kept, and their groups' numbers.
+    #[expect(clippy::too_many_arguments, reason = "the facts about one run, all needed at once")]
+    fn assign_groups(
+        &mut self,
+        run: &Run,
+        admitted: &Admitted,
+        stream_times_us: &[i64],
+        origins: &[usize],
+        keys: &keys::KeyColumns,
+        failed: Vec<Option<String>>,
+        refused: &mut Vec<Rejection>,
+    ) -> Result<(Vec<usize>, Vec<usize>), BranchFault> {
+        let place = self.place(&run.partition)?;
+        let (size_us, grace_us) = (self.declared().size_us, self.declared().grace_us);
+        let (mut kept, mut numbers) = (Vec::with_capacity(origins.len()), Vec::with_capacity(origins.len()));
+        let mut key = Vec::new();
+        for (row, (origin, failure)) in origins.iter().zip(failed).enumerate() {
+            if let Some(why) = failure {
+                refused.push(expression_failed(admitted, *origin, &self.stage, why));
+                continue;
+            }
+            key.clear();
+            if !keys.append(row, &mut key) {
+                refused.push(refusal(admitted, *origin, &self.stage, "key-is-null", "a key column of the window is null".into()));
+                continue;
+            }
+            let start_us = window_start(admitted.times_us.value(*origin), size_us);
+            let closes_at_us = closes_at(start_us, size_us, grace_us);
+            if closes_at_us <= stream_times_us[*origin] {
+                let behind_s = (i128::from(stream_times_us[*origin]) - i128::from(closes_at_us)) / 1_000_000;
+                let detail = format!("the window [{start_us}, {}) µs closed {behind_s} s of stream time ago", start_us.saturating_add(size_us));
+                refused.push(refusal(admitted, *origin, &self.stage, "late", detail));
+                continue;
+            }
+            let timestamp_ms = run.timestamps_ms()[admitted.records[*origin] as usize];
+            numbers.push(self.groups.find_or_add(place, start_us, &key, timestamp_ms));
+            kept.push(row);
+        }
+        Ok((kept, numbers))
+    }
+
+    /// Loads what the store holds of the groups from number `from` on.
+    fn load_stored(&mut self, from: usize, store: &dyn StateStore) -> Result<(), BranchFault> {
+        if from == self.groups.len() {
+            return Ok(());
+        }
+        let stored_keys: Vec<Vec<u8>> = self.groups.iter().skip(from).map(|(group, key)| self.store_key(group.partition, group.start_us, key)).collect();
+        let states = store.states(&stored_keys)?;
+        let found: Vec<(usize, Vec<u8>)> = states.into_iter().zip(from..).filter_map(|(state, number)| Some((number, state?))).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let (latest, columns) = self.decode(found.iter().map(|(_, state)| state.as_slice()))?;
+        let numbers: Vec<usize> = found.iter().map(|(number, _)| *number).collect();
+        self.groups.load(&self.tenant.windows[self.window], &columns, &numbers, latest.values()).map_err(|error| {
+            BranchFault::Aggregate { branch: self.stage.clone(), cause: error.to_string() }
+        })
+    }
+
+    /// Says what the epoch makes of this window. `stream_times` gives each partition's stream time now.
+    pub fn seal(&mut self, stream_times: &dyn Fn(&TopicPartition) -> Option<i64>, store: &dyn StateStore) -> Result<SealedWindows, BranchFault> {
+        let mut sealed = SealedWindows::default();
+        let bounds: Vec<Option<i64>> = self
+            .places
+            .iter()
+            .map(|place| {
+                let stream_time = stream_times(&place.partition).filter(|_| place.is_open)?;
+                last_closed_start(stream_time, self.declared().size_us, self.declared().grace_us)
+            })
+            .collect();
+        self.seal_touched(&bounds, &mut sealed)?;
+        for place in 0..self.places.len() {
+            self.sweep(place, bounds[place], store, &mut sealed)?;
+        }
+        Ok(sealed)
+    }
+
+    /// New states of the groups that the epoch touched, and their results.
+    fn seal_touched(&mut self, bounds: &[Option<i64>], sealed: &mut SealedWindows) -> Result<(), BranchFault> {
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        let columns = self.groups.take_states().map_err(|error| self.aggregate(error))?;
+        let latest: ArrayRef = Arc::new(Int64Array::from_iter_values(self.groups.iter().map(|(group, _)| group.latest_ms)));
+        let row = RecordBatch::try_new(self.row_schema.clone(), std::iter::once(latest).chain(columns.iter().cloned()).collect());
+        let states = self.codec.encode(&row.map_err(|error| self.compute(error))?);
+        let states = states.map_err(|error| BranchFault::State { branch: self.stage.clone(), cause: error.to_string() })?;
+        let is_closed: Vec<bool> =
+            self.groups.iter().map(|(group, _)| bounds[group.partition].is_some_and(|bound| group.start_us <= bound)).collect();
+        for (((group, key), state), is_closed) in self.groups.iter().zip(states).zip(&is_closed) {
+            let place = &self.places[group.partition];
+            match is_closed {
+                true if group.was_stored => sealed.forget(place, group.start_us, key, group.latest_ms),
+                true => {}
+                false => sealed.keep(place, group.start_us, key, group.latest_ms, state),
+            }
+        }
+        let is_due: Vec<bool> = match self.declared().emit {
+            Emit::Updates => vec![true; is_closed.len()],
+            Emit::Final => is_closed,
+        };
+        self.report_touched(&columns, &is_due, sealed)
+    }
+
+    fn report_touched(&mut self, columns: &[ArrayRef], is_due: &[bool], sealed: &mut SealedWindows) -> Result<(), BranchFault> {
+        let window = &self.tenant.windows[self.window];
+        let due: Vec<usize> = (0..is_due.len()).filter(|number| is_due[*number]).collect();
+        let windows: Vec<Finished<'_>> = due
+            .iter()
+            .map(|number| {
+                let (group, key) = self.groups.get(*number);
+                Finished { origin: &self.places[group.partition].partition, start_us: group.start_us, key, latest_ms: group.latest_ms }
+            })
+            .collect();
+        if windows.is_empty() {
+            return Ok(());
+        }
+        let mask = BooleanArray::from(is_due.to_vec());
+        let states: Result<Vec<ArrayRef>, ArrowError> = columns.iter().map(|column| filter(column, &mask)).collect();
+        let states = states.map_err(|source| BranchFault::Compute { branch: self.stage.clone(), source })?;
+        let rows = results::rows(window, &windows, &states)?;
+        sealed.results.extend(results::records(window, &self.tenant.version, &self.topic, &mut self.encoder, &windows, &rows)?);
+        Ok(())
+    }
+
+    /// Windows of a partition that stream time has closed and this epoch did not touch: reported if due, then forgotten.
+    fn sweep(&mut self, place: usize, bound: Option<i64>, store: &dyn StateStore, sealed: &mut SealedWindows) -> Result<(), BranchFault> {
+        let Some(bound) = bound else { return Ok(()) };
+        let from = match self.places[place].swept_until {
+            Some(until) if until >= bound => return Ok(()),
+            Some(until) => until.saturating_add(1),
+            None => i64::MIN,
+        };
+        self.places[place].sweeping_until = Some(bound);
+        let partition = self.places[place].partition.partition;
+        let mut closed: Vec<Entry> = store.started_within(self.places[place].store, partition, from, bound)?;
+        closed.retain(|entry| !self.groups.contains(place, entry.start_us, &entry.key));
+        if closed.is_empty() {
+            return Ok(());
+        }
+        let (latest, states) = self.decode(closed.iter().map(|entry| entry.state.as_slice()))?;
+        for (entry, latest_ms) in closed.iter().zip(latest.values()) {
+            sealed.forget(&self.places[place], entry.start_us, &entry.key, *latest_ms);
+        }
+        if self.declared().emit == Emit::Updates {
+            return Ok(());
+        }
+        let origin = self.places[place].partition.clone();
+        let windows: Vec<Finished<'_>> = closed
+            .iter()
+            .zip(latest.values())
+            .map(|(entry, latest_ms)| Finished { origin: &origin, start_us: entry.start_us, key: &entry.key, latest_ms: *latest_ms })
+            .collect();
+        let window = &self.tenant.windows[self.window];
+        let rows = results::rows(window, &windows, &states)?;
+        sealed.results.extend(results::records(window, &self.tenant.version, &self.topic, &mut self.encoder, &windows, &rows)?);
+        Ok(())
+    }
+
+    /// The epoch is committed: a new one begins.
+    pub fn settle(&mut self) -> Result<(), BranchFault> {
+        for place in &mut self.places {
+            place.swept_until = place.sweeping_until.take().or(place.swept_until);
+        }
+        self.begin_epoch()
+    }
+
+    /// The epoch came to nothing: a new one begins.
+    pub fn discard(&mut self) -> Result<(), BranchFault> {
+        for place in &mut self.places {
+            place.sweeping_until = None;
+        }
+        self.begin_epoch()
+    }
+
+    fn begin_epoch(&mut self) -> Result<(), BranchFault> {
+        self.places.retain(|place| place.is_open);
+        self.groups = Groups::new(self.declared()).map_err(|error| self.aggregate(error))?;
+        Ok(())
+    }
+
+    fn place(&self, partition: &TopicPartition) -> Result<usize, BranchFault> {
+        let found = self.places.iter().position(|place| place.is_open && place.partition == *partition);
+        found.ok_or_else(|| BranchFault::State { branch: self.stage.clone(), cause: format!("{partition} was not restored (EOS-4)") })
+    }
+
+    fn store_key(&self, place: usize, start_us: i64, key: &[u8]) -> Vec<u8> {
+        keys::window_key(self.places[place].store.0, self.places[place].partition.partition, start_us, key)
+    }
+
+    /// Stored states as columns: the latest timestamps, and the aggregates' states.
+    fn decode<'a>(&mut self, states: impl Iterator<Item = &'a [u8]>) -> Result<(Int64Array, Vec<ArrayRef>), BranchFault> {
+        let rows = self.codec.decode(states).map_err(|error| BranchFault::State { branch: self.stage.clone(), cause: error.to_string() })?;
+        let mut columns = rows.columns().to_vec();
+        let latest = columns.remove(0).as_primitive::<Int64Type>().clone();
+        Ok((latest, columns))
+    }
+
+    fn compute(&self, source: ArrowError) -> BranchFault {
+        BranchFault::Compute { branch: self.stage.clone(), source }
+    }
+
+    fn aggregate(&self, error: DataFusionError) -> BranchFault {
+        BranchFault::Aggregate { branch: self.stage.clone(), cause: error.to_string() }
+    }
+}
+
+impl SealedWindows {
+    fn keep(&mut self, place: &Place, start_us: i64, key: &[u8], latest_ms: i64, state: Bytes) {
+        self.states.push((keys::window_key(place.store.0, place.partition.partition, start_us, key), Some(state.to_vec())));
+        self.log(place, start_us, key, latest_ms, Some(state));
+    }
+
+    fn forget(&mut self, place: &Place, start_us: i64, key: &[u8], latest_ms: i64) {
+        self.states.push((keys::window_key(place.store.0, place.partition.partition, start_us, key), None));
+        self.log(place, start_us, key, latest_ms, None);
+    }
+
+    fn log(&mut self, place: &Place, start_us: i64, key: &[u8], latest_ms: i64, value: Option<Bytes>) {
+        self.changelog.push(Outgoing {
+            topic: place.changelog.clone(),
+            partition: place.partition.partition,
+            key: Some(keys::changelog_key(start_us, key).into()),
+            value,
+            timestamp_ms: latest_ms.max(0),
+            headers: Vec::new(),
+        });
+    }
+}
+
+/// An aggregate's argument columns, and which rows it takes.
+type Arguments = (Vec<ArrayRef>, Option<BooleanArray>);
+
+fn note_failures(found: Vec<(usize, String)>, failed: &mut [Option<String>]) {
+    for (row, why) in found {
+        failed[row].get_or_insert(why);
+    }
+}
+
+fn only_rows(arguments: &[Arguments], kept: &[usize]) -> Result<Vec<Arguments>, ArrowError> {
+    let rows = arrow::array::UInt32Array::from_iter_values(kept.iter().map(|row| *row as u32));
+    let pick = |(values, only): &Arguments| {
+        let values = values.iter().map(|column| take(column, &rows, None)).collect::<Result<_, ArrowError>>()?;
+        let only = only.as_ref().map(|mask| Ok::<_, ArrowError>(take(mask, &rows, None)?.as_boolean().clone())).transpose()?;
+        Ok((values, only))
+    };
+    arguments.iter().map(pick).collect()
+}

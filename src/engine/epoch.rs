@@ -1,0 +1,96 @@
+//! The epoch: everything that a stretch of records will make true, as plain data, until it is committed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::rejection::Rejection;
+use crate::kafka::{Outgoing, Position, TopicPartition};
+use crate::store::Changes;
+
+/// An epoch being filled.
+#[derive(Debug, Default)]
+pub struct Epoch {
+    /// When its first record was taken up, by the monotonic clock.
+    pub began: Option<Duration>,
+    /// How far each partition has come in it.
+    pub advances: BTreeMap<TopicPartition, Advance>,
+    /// Alerts and dead letters so far.
+    pub outgoing: Vec<Outgoing>,
+    /// Bytes of `outgoing`.
+    pub bytes: usize,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// How far a partition has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// The next offset to read.
+    pub position: Position,
+    /// Largest event time admitted, microseconds since 1970.
+    pub stream_time_us: Option<i64>,
+    /// Largest Kafka timestamp of the epoch's records, milliseconds since 1970 (TIME-3).
+    pub latest_ms: i64,
+    /// Records taken in this epoch.
+    pub records: u64,
+}
+
+/// What an epoch's records came to (EOS-6: every one is in one of these).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records dealt with.
+    pub records: u64,
+    /// Of these admitted.
+    pub admitted: u64,
+    /// Tombstones, dropped by rule.
+    pub tombstones: u64,
+    /// Dead letters by reason.
+    pub dead_letters: BTreeMap<&'static str, u64>,
+    /// Alerts.
+    pub alerts: u64,
+    /// Window results.
+    pub results: u64,
+}
+
+/// An epoch that takes nothing more: what has to be produced, committed and stored.
+#[derive(Debug)]
+pub struct SealedEpoch {
+    /// Records to produce, in this order.
+    pub outgoing: Vec<Outgoing>,
+    /// Positions to commit with them.
+    pub positions: Vec<(TopicPartition, Position)>,
+    /// What the store applies after the commit.
+    pub changes: Changes,
+    /// How many records went to each partition's changelogs, for their positions.
+    pub logged: BTreeMap<(TopicPartition, String), i64>,
+    /// Where the partitions stand afterwards.
+    pub advances: BTreeMap<TopicPartition, Advance>,
+    /// What was counted.
+    pub counts: Counts,
+    /// When its first record was taken up.
+    pub began: Duration,
+}
+
+impl Epoch {
+    /// Whether no position has moved.
+    pub fn is_empty(&self) -> bool {
+        self.advances.is_empty()
+    }
+
+    /// Adds a record to produce.
+    pub fn push(&mut self, record: Outgoing) {
+        self.bytes += record.bytes();
+        self.outgoing.push(record);
+    }
+
+    /// Counts a dead letter.
+    pub fn count_dead_letter(&mut self, rejection: &Rejection) {
+        *self.counts.dead_letters.entry(rejection.reason).or_default() += 1;
+    }
+
+    /// Whether it should be sealed by now.
+    pub fn is_due(&self, now: Duration, age_max: Duration, records_max: usize, bytes_max: usize) -> bool {
+        let Some(began) = self.began else { return false };
+        now.saturating_sub(began) >= age_max || self.counts.records >= records_max as u64 || self.bytes >= bytes_max
+    }
+}

@@ -1,0 +1,27 @@
+//! The engine: read top to bottom, follow one record from the slice to the committed store.
+//!
+//! A worker polls slices; [`admit`] makes rows of records; [`branch`] makes results of rows; [`epoch`] holds what they will make
+//! true; [`commit`] makes it true. [`restore`] brings a partition's state to where the group stands before any of that begins.
+//! Broker, clock and store are reached through ports alone ([`crate::kafka::port`], [`crate::clock`], [`crate::store::port`]).
+
+pub mod settings;
+
+pub mod admit;
+pub mod rejection;
+
+pub mod branch;
+
+pub mod epoch;
+pub mod processor;
+
+pub mod restore;
+
+pub mod job;
+pub mod status;
+
+pub mod commit;
+pub mod worker;
+
+pub mod supervisor;
+
+pub use settings::Settings;

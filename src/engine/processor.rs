@@ -1,0 +1,291 @@
+//! From runs to a sealed epoch: admission, branches and dead letters of one worker, without a broker in sight.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::admit::{AdmitFault, Admission, Admitted};
+use super::branch::time::stream_times;
+use super::branch::{AlertBranch, BranchFault, SealedWindows, WindowBranch};
+use super::epoch::{Advance, Epoch, SealedEpoch};
+use super::rejection::{DeadLetterTopic, Rejection};
+use crate::avro::frame::SchemaId;
+use crate::kafka::{Offset, Outgoing, Position, Run, TopicPartition};
+use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
+use crate::tenant::Tenant;
+
+/// A fault of Testudo or its surroundings while processing; nothing of the epoch is lost, it is done again.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessFault {
+    /// Admission failed.
+    #[error(transparent)]
+    Admit(#[from] AdmitFault),
+    /// A branch failed.
+    #[error(transparent)]
+    Branch(#[from] BranchFault),
+}
+
+/// Where a restored partition stands, as the processor needs it.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Index of its source.
+    pub source: usize,
+    /// Partitions of its topic (KEY-1).
+    pub topic_partitions: i32,
+    /// Identity of its topic.
+    pub topic_id: String,
+    /// Largest event time admitted.
+    pub stream_time_us: Option<i64>,
+    /// For each window its changelog and where the store keeps it.
+    pub windows: BTreeMap<String, TaskWindow>,
+}
+
+/// The state of one window in one partition.
+#[derive(Clone, Debug)]
+pub struct TaskWindow {
+    /// Number in the store.
+    pub store: WindowStoreId,
+    /// Changelog topic.
+    pub changelog: Arc<str>,
+    /// Changelog position that the store is at least equal to.
+    pub progress: ChangelogProgress,
+    /// Identity of the declaration, for the changelog.
+    pub identity: String,
+}
+
+/// What a run came to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Processed {
+    /// The record that has to wait for its schema; nothing from it on was taken.
+    pub waiting_at: Option<(Offset, SchemaId)>,
+}
+
+/// Processes the runs of one worker.
+pub struct Processor {
+    tenant: Arc<Tenant>,
+    admissions: Vec<Admission>,
+    alerts: Vec<AlertBranch>,
+    windows: Vec<WindowBranch>,
+    dead_letters: DeadLetterTopic,
+    store: Arc<dyn StateStore>,
+    tasks: BTreeMap<TopicPartition, Task>,
+    epoch: Epoch,
+}
+
+impl Processor {
+    /// A processor with one admission for each source, in their order.
+    pub fn new(
+        tenant: Arc<Tenant>,
+        admissions: Vec<Admission>,
+        alerts: Vec<AlertBranch>,
+        windows: Vec<WindowBranch>,
+        dead_letters: DeadLetterTopic,
+        store: Arc<dyn StateStore>,
+    ) -> Self {
+        Self { tenant, admissions, alerts, windows, dead_letters, store, tasks: BTreeMap::new(), epoch: Epoch::default() }
+    }
+
+    /// Takes a restored partition in.
+    pub fn open(&mut self, partition: &TopicPartition, task: Task) {
+        for branch in &mut self.windows {
+            if let Some(window) = task.windows.get(&branch.declared().name) {
+                branch.open(partition, window.store, window.changelog.clone(), task.stream_time_us);
+            }
+        }
+        self.tasks.insert(partition.clone(), task);
+    }
+
+    /// Gives a partition up; the epoch is empty (EOS-5).
+    pub fn close(&mut self, partition: &TopicPartition) {
+        debug_assert!(!self.epoch.advances.contains_key(partition), "EOS-5: {partition} has an epoch open");
+        self.tasks.remove(partition);
+        for branch in &mut self.windows {
+            branch.close(partition);
+        }
+    }
+
+    /// The epoch being filled.
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// Takes a run of an open partition into the epoch.
+    pub fn process(&mut self, run: &Run, now: Duration) -> Result<Processed, ProcessFault> {
+        let Some(task) = self.tasks.get(&run.partition) else {
+            return Err(BranchFault::State { branch: "intake".into(), cause: format!("{} was not restored (EOS-4)", run.partition) }.into());
+        };
+        let (source, stream_time_us) = (task.source, self.stream_time(&run.partition));
+        let mut admitted = self.admissions[source].admit(run, task.topic_partitions)?;
+        let stream = stream_times(stream_time_us, admitted.times_us.values());
+        let mut refused = std::mem::take(&mut admitted.rejections);
+        self.offer(source, run, &admitted, &stream, &mut refused)?;
+        for rejection in &refused {
+            let letter = self.dead_letters.letter(run, rejection);
+            self.epoch.count_dead_letter(rejection);
+            self.epoch.push(letter);
+        }
+        if let Some(position) = admitted.position {
+            self.advance(run, &admitted, position, stream.last().copied().or(stream_time_us), now);
+        }
+        Ok(Processed { waiting_at: admitted.waiting_at })
+    }
+
+    /// Offers admitted rows to every branch of their source.
+    fn offer(&mut self, source: usize, run: &Run, admitted: &Admitted, stream: &[i64], refused: &mut Vec<Rejection>) -> Result<(), ProcessFault> {
+        if admitted.rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let mut alerts = Vec::new();
+        for branch in self.alerts.iter_mut().filter(|branch| branch.source() == source) {
+            branch.apply(run, admitted, &mut alerts, refused)?;
+        }
+        self.epoch.counts.alerts += alerts.len() as u64;
+        for alert in alerts {
+            self.epoch.push(alert);
+        }
+        for branch in self.windows.iter_mut().filter(|branch| branch.source() == source) {
+            branch.absorb(run, admitted, stream, &*self.store, refused)?;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, run: &Run, admitted: &Admitted, position: Position, stream_time_us: Option<i64>, now: Duration) {
+        let taken = run.offsets().partition_point(|offset| position.is_past(Offset(*offset)));
+        self.epoch.counts.records += taken as u64;
+        self.epoch.counts.admitted += admitted.rows.num_rows() as u64;
+        self.epoch.counts.tombstones += admitted.tombstones;
+        self.epoch.began.get_or_insert(now);
+        let latest_ms = run.timestamps_ms()[..taken].iter().copied().max().unwrap_or(-1);
+        let (before_ms, before) = self.epoch.advances.get(&run.partition).map_or((-1, 0), |advance| (advance.latest_ms, advance.records));
+        let advance = Advance { position, stream_time_us, latest_ms: latest_ms.max(before_ms), records: before + taken as u64 };
+        self.epoch.advances.insert(run.partition.clone(), advance);
+    }
+
+    fn stream_time(&self, partition: &TopicPartition) -> Option<i64> {
+        match self.epoch.advances.get(partition) {
+            Some(advance) => advance.stream_time_us,
+            None => self.tasks.get(partition).and_then(|task| task.stream_time_us),
+        }
+    }
+
+    /// Closes the epoch: what it makes true, as data. `None` when nothing happened.
+    pub fn seal(&mut self) -> Result<Option<SealedEpoch>, ProcessFault> {
+        if self.epoch.is_empty() {
+            return Ok(None);
+        }
+        let mut sealed: Vec<(usize, SealedWindows)> = Vec::with_capacity(self.windows.len());
+        for index in 0..self.windows.len() {
+            let (advances, tasks) = (&self.epoch.advances, &self.tasks);
+            let stream_time = |partition: &TopicPartition| match advances.get(partition) {
+                Some(advance) => advance.stream_time_us,
+                None => tasks.get(partition).and_then(|task| task.stream_time_us),
+            };
+            sealed.push((index, self.windows[index].seal(&stream_time, &*self.store)?));
+        }
+        let epoch = std::mem::take(&mut self.epoch);
+        let mut end = SealedEpoch {
+            outgoing: epoch.outgoing,
+            positions: epoch.advances.iter().map(|(partition, advance)| (partition.clone(), advance.position)).collect(),
+            changes: Changes::default(),
+            logged: BTreeMap::new(),
+            advances: epoch.advances,
+            counts: epoch.counts,
+            began: epoch.began.unwrap_or_default(),
+        };
+        for (index, windows) in sealed {
+            self.collect(index, windows, &mut end);
+        }
+        self.write_progress(&mut end);
+        Ok(Some(end))
+    }
+
+    fn collect(&self, window: usize, sealed: SealedWindows, end: &mut SealedEpoch) {
+        let name = &self.windows[window].declared().name;
+        end.counts.results += sealed.results.len() as u64;
+        end.outgoing.extend(sealed.results);
+        end.changes.states.extend(sealed.states);
+        for record in sealed.changelog {
+            if let Some(partition) = self.partition_of(&record, name) {
+                *end.logged.entry((partition, name.clone())).or_default() += 1;
+            }
+            end.outgoing.push(record);
+        }
+    }
+
+    /// The input partition whose changelog a record belongs to.
+    fn partition_of(&self, record: &Outgoing, window: &str) -> Option<TopicPartition> {
+        let is_its = |(partition, task): &(&TopicPartition, &Task)| {
+            partition.partition == record.partition && task.windows.get(window).is_some_and(|known| known.changelog == record.topic)
+        };
+        self.tasks.iter().find(is_its).map(|(partition, _)| partition.clone())
+    }
+
+    /// Progress of every partition that moved: into its changelogs, and beside the state.
+    fn write_progress(&self, end: &mut SealedEpoch) {
+        for (partition, advance) in &end.advances {
+            let Some(task) = self.tasks.get(partition).filter(|task| !task.windows.is_empty()) else { continue };
+            let mut changelogs = BTreeMap::new();
+            for (name, window) in &task.windows {
+                let logged = LoggedProgress {
+                    position: advance.position.0,
+                    stream_time_us: advance.stream_time_us,
+                    identity: window.identity.clone(),
+                };
+                end.outgoing.push(Outgoing {
+                    topic: window.changelog.clone(),
+                    partition: partition.partition,
+                    key: Some(keys::changelog_progress_key().into()),
+                    value: Some(Bytes::from(serde_json::to_vec(&logged).expect("numbers and text always encode"))),
+                    timestamp_ms: advance.latest_ms.max(0),
+                    headers: Vec::new(),
+                });
+                let count = end.logged.entry((partition.clone(), name.clone())).or_default();
+                *count += 1;
+                let progress = &window.progress;
+                let position = progress.position + *count;
+                changelogs.insert(name.clone(), ChangelogProgress { topic_id: progress.topic_id.clone(), position, logged: Some(logged) });
+            }
+            let progress = Progress {
+                topic_id: task.topic_id.clone(),
+                position: advance.position.0,
+                stream_time_us: advance.stream_time_us,
+                changelogs,
+            };
+            end.changes.progress.push((partition.clone(), progress));
+        }
+    }
+
+    /// The sealed epoch is committed and stored.
+    pub fn settle(&mut self, sealed: &SealedEpoch) -> Result<(), ProcessFault> {
+        for (partition, advance) in &sealed.advances {
+            if let Some(task) = self.tasks.get_mut(partition) {
+                task.stream_time_us = advance.stream_time_us;
+            }
+        }
+        for ((partition, window), count) in &sealed.logged {
+            if let Some(window) = self.tasks.get_mut(partition).and_then(|task| task.windows.get_mut(window)) {
+                window.progress.position += count;
+            }
+        }
+        for branch in &mut self.windows {
+            branch.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Everything uncommitted is dropped; the caller goes back to committed positions.
+    pub fn discard(&mut self) -> Result<(), ProcessFault> {
+        self.epoch = Epoch::default();
+        for branch in &mut self.windows {
+            branch.discard()?;
+        }
+        Ok(())
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
+    }
+}

@@ -1,0 +1,382 @@
+//! From an assigned partition to one that may be processed: is the local state good, what has to be replayed, where to go on.
+//!
+//! The facts are read in this order, and the order matters:
+//! 1. the worker's producer was initialised (its predecessor's transaction has ended);
+//! 2. the group's committed position, a stable one: transactions of a former owner have ended (KIP-447);
+//! 3. the changelogs' high watermarks: nothing that (2) committed lies behind them;
+//! 4. the local progress, compared with (2) (EOS-9).
+//!
+//! A replay keeps what it has restored: each step writes data and changelog position together, under a source position
+//! that matches nothing, so a crash in the middle goes on from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::branch::time::last_closed_start;
+use super::processor::{Task, TaskWindow};
+use crate::kafka::{Failure, Position, Reaction, Run, TopicPartition, TopicReader};
+use crate::store::keys::{ChangelogKey, read_changelog_key, window_key};
+use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, StoreFault, WindowStoreId};
+
+/// The source position that stands in the store while a replay is unfinished.
+const UNFINISHED: i64 = -1;
+
+/// Why a partition cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFault {
+    /// The broker fails.
+    #[error(transparent)]
+    Kafka(#[from] Failure),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    /// Going on would lose or double results (EOS-9, EOS-10).
+    #[error("{partition}: {why}")]
+    Refused {
+        /// The input partition.
+        partition: TopicPartition,
+        /// What does not fit, and what to do.
+        why: String,
+    },
+}
+
+/// What has to be restored for one window of the partition.
+#[derive(Clone, Debug)]
+pub struct WindowPlan {
+    /// The window's name.
+    pub window: String,
+    /// Where the store keeps it.
+    pub store: WindowStoreId,
+    /// Its changelog partition.
+    pub changelog: TopicPartition,
+    /// Identity of the changelog topic.
+    pub changelog_id: String,
+    /// Identity of the declaration.
+    pub identity: String,
+    /// Length and grace, for what stream time has closed.
+    pub size_us: i64,
+    /// Grace in microseconds.
+    pub grace_us: i64,
+    /// Whether it may have no changelog although its input was read: it is new, or its loss is accepted.
+    pub may_start_empty: bool,
+}
+
+/// What is known of a partition before its state is looked at.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The input partition.
+    pub partition: TopicPartition,
+    /// Identity of its topic.
+    pub topic_id: String,
+    /// Partitions of its topic.
+    pub topic_partitions: i32,
+    /// Index of its source.
+    pub source: usize,
+    /// The group's committed position.
+    pub committed: Option<Position>,
+    /// The first position that is still in the log.
+    pub low: Position,
+    /// The windows over it.
+    pub windows: Vec<WindowPlan>,
+}
+
+/// What to do about the local state. Pure: facts in, decision out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Use it as it is.
+    Use,
+    /// Replay changelogs from these positions, in the order of the windows; `None`: from the beginning, over nothing.
+    Replay(Vec<Option<Position>>),
+    /// Do not go on.
+    Refuse(String),
+}
+
+/// Decides by EOS-9.
+pub fn decide(facts: &Facts, stored: Option<&Progress>) -> Decision {
+    let Some(stored) = stored else {
+        return Decision::Replay(vec![None; facts.windows.len()]);
+    };
+    if stored.topic_id != facts.topic_id {
+        return Decision::Refuse(
+            "the input topic was deleted and created again since its state was written; positions mean nothing in the new one: \
+             reset the group and remove the state to begin with the new topic, or restore the old one"
+                .into(),
+        );
+    }
+    let known = |window: &WindowPlan| {
+        let progress = stored.changelogs.get(&window.window)?;
+        (progress.topic_id == window.changelog_id).then_some(Position(progress.position))
+    };
+    for window in &facts.windows {
+        if stored.changelogs.get(&window.window).is_some_and(|progress| progress.topic_id != window.changelog_id) && !window.may_start_empty {
+            return Decision::Refuse(format!(
+                "the changelog {} was deleted and created again since the state was written; restore the topic, \
+                 or start the window anew with `engine.start_empty = [\"{}\"]`",
+                window.changelog.topic, window.window
+            ));
+        }
+    }
+    match facts.committed {
+        None if stored.position > 0 => Decision::Refuse(format!(
+            "the state stands at {}, the group has no committed position: it was reset or its offsets expired; \
+             set the group to {} to continue, or remove state and changelogs to begin again",
+            stored.position, stored.position
+        )),
+        Some(committed) if stored.position > committed.0 => Decision::Refuse(format!(
+            "the state stands at {}, the group at {committed}: the group was reset; set it to {} to continue, \
+             or remove state and changelogs to begin again",
+            stored.position, stored.position
+        )),
+        Some(committed) if stored.position == committed.0 && facts.windows.iter().all(|window| known(window).is_some()) => Decision::Use,
+        _ => Decision::Replay(facts.windows.iter().map(known).collect()),
+    }
+}
+
+/// A partition on its way to being processed.
+pub struct Restore {
+    facts: Facts,
+    progress: Progress,
+    pending: Vec<(usize, Option<Position>)>,
+    replaying: Option<Replaying>,
+    /// Entries replayed so far.
+    pub entries: u64,
+}
+
+struct Replaying {
+    window: usize,
+    end: Position,
+}
+
+/// How a restore stands after a step.
+pub enum Step {
+    /// More to do.
+    Busy,
+    /// The partition may be processed from this position on (EOS-4).
+    Done(Task, Position),
+}
+
+impl Restore {
+    /// Begins to restore a partition by its facts and the local state.
+    pub fn begin(facts: Facts, store: &dyn StateStore) -> Result<Self, RestoreFault> {
+        let stored = if facts.windows.is_empty() { None } else { store.progress(&facts.partition)? };
+        let refused = |why| RestoreFault::Refused { partition: facts.partition.clone(), why };
+        let pending = match decide(&facts, stored.as_ref()) {
+            Decision::Use => Vec::new(),
+            Decision::Replay(from) => from.into_iter().enumerate().rev().collect(),
+            Decision::Refuse(why) => return Err(refused(why)),
+        };
+        let unstored = || Progress {
+            topic_id: facts.topic_id.clone(),
+            position: UNFINISHED,
+            stream_time_us: None,
+            changelogs: BTreeMap::new(),
+        };
+        let progress = stored.unwrap_or_else(unstored);
+        Ok(Self { facts, progress, pending, replaying: None, entries: 0 })
+    }
+
+    /// The input partition.
+    pub fn partition(&self) -> &TopicPartition {
+        &self.facts.partition
+    }
+
+    /// Does a bounded part of the work: at most `entries_max` changelog records.
+    pub fn step(&mut self, reader: &mut dyn TopicReader, store: &dyn StateStore, entries_max: usize, wait: Duration) -> Result<Step, RestoreFault> {
+        if self.replaying.is_none() {
+            let Some((window, from)) = self.pending.pop() else { return self.finish(store) };
+            self.start(window, from, reader, store, wait)?;
+            return Ok(Step::Busy);
+        }
+        self.read(reader, store, entries_max, wait)?;
+        Ok(Step::Busy)
+    }
+
+    fn start(
+        &mut self,
+        window: usize,
+        from: Option<Position>,
+        reader: &mut dyn TopicReader,
+        store: &dyn StateStore,
+        wait: Duration,
+    ) -> Result<(), RestoreFault> {
+        let plan = self.facts.windows[window].clone();
+        let bounds = reader.bounds(&plan.changelog, wait.max(Duration::from_secs(5)))?;
+        if from.is_some_and(|from| from > bounds.high) {
+            return Err(self.refused(format!(
+                "the changelog {} ends at {}, before what the local state has seen; it was truncated: restore the topic, or remove the state folder",
+                plan.changelog, bounds.high
+            )));
+        }
+        let mut start = from.unwrap_or(bounds.low);
+        if from.is_none_or(|from| from < bounds.low) {
+            self.forget(&plan, store)?;
+            start = bounds.low;
+        }
+        self.progress.position = UNFINISHED;
+        let logged = self.progress.changelogs.remove(&plan.window).and_then(|known| known.logged).filter(|_| Some(start) == from);
+        let changelog = ChangelogProgress { topic_id: plan.changelog_id.clone(), position: start.0, logged };
+        self.progress.changelogs.insert(plan.window.clone(), changelog);
+        tracing::info!(partition = %self.facts.partition, window = plan.window, from = start.0, until = bounds.high.0, "restoring from changelog");
+        reader.start(&plan.changelog, start)?;
+        self.replaying = Some(Replaying { window, end: bounds.high });
+        if start >= bounds.high {
+            self.replaying = None;
+        }
+        Ok(())
+    }
+
+    /// Removes what the store holds of a window, before a replay from the beginning.
+    fn forget(&self, plan: &WindowPlan, store: &dyn StateStore) -> Result<(), StoreFault> {
+        let stale = store.started_within(plan.store, self.facts.partition.partition, i64::MIN, i64::MAX)?;
+        if stale.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(partition = %self.facts.partition, window = plan.window, windows = stale.len(), "local windows are older than the changelog, replaying it whole");
+        let key = |start_us, key: &[u8]| window_key(plan.store.0, self.facts.partition.partition, start_us, key);
+        let states = stale.iter().map(|entry| (key(entry.start_us, &entry.key), None)).collect();
+        store.apply(Changes { states, progress: Vec::new() })
+    }
+
+    fn read(&mut self, reader: &mut dyn TopicReader, store: &dyn StateStore, entries_max: usize, wait: Duration) -> Result<(), RestoreFault> {
+        let Some(Replaying { window, end }) = self.replaying else { return Ok(()) };
+        let read = reader.read(entries_max, wait)?;
+        let plan = self.facts.windows[window].clone();
+        let states = match &read.run {
+            Some(run) => self.replayed(&plan, run)?,
+            None => Vec::new(),
+        };
+        self.entries += read.run.as_ref().map_or(0, |run| run.len() as u64);
+        if let Some(changelog) = self.progress.changelogs.get_mut(&plan.window) {
+            changelog.position = changelog.position.max(read.position.0);
+        }
+        store.apply(Changes { states, progress: vec![(self.facts.partition.clone(), self.progress.clone())] })?;
+        // The end is the high watermark: at the last stable offset an open transaction may still be holding records back.
+        if read.position >= end {
+            self.replaying = None;
+        }
+        Ok(())
+    }
+
+    fn replayed(&mut self, plan: &WindowPlan, run: &Run) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, RestoreFault> {
+        let mut states = Vec::with_capacity(run.len());
+        for row in 0..run.len() {
+            let record = run.record(row);
+            let foreign = || self.refused(format!("the changelog {} holds a record at {} that is not Testudo's", plan.changelog, record.offset));
+            match record.key.and_then(read_changelog_key).ok_or_else(foreign)? {
+                ChangelogKey::Window { start_us, key } => {
+                    states.push((window_key(plan.store.0, plan.changelog.partition, start_us, key), record.value.map(<[u8]>::to_vec)));
+                }
+                ChangelogKey::Progress => {
+                    let logged: LoggedProgress = record.value.and_then(|value| serde_json::from_slice(value).ok()).ok_or_else(foreign)?;
+                    if let Some(changelog) = self.progress.changelogs.get_mut(&plan.window) {
+                        changelog.logged = Some(logged);
+                    }
+                }
+            }
+        }
+        Ok(states)
+    }
+
+    /// Compares what was restored with what the group says, then lets the partition go.
+    fn finish(&mut self, store: &dyn StateStore) -> Result<Step, RestoreFault> {
+        let was_replayed = self.progress.position == UNFINISHED;
+        if was_replayed {
+            self.check_logged()?;
+        }
+        let position = self.facts.committed.unwrap_or(self.facts.low);
+        if was_replayed && !self.facts.windows.is_empty() {
+            let logged = self.progress.changelogs.values().filter_map(|changelog| changelog.logged.as_ref()?.stream_time_us);
+            self.progress.stream_time_us = logged.max();
+            if self.facts.committed.is_some() {
+                self.progress.position = position.0;
+            }
+            let states = self.closed_windows(store)?;
+            store.apply(Changes { states, progress: vec![(self.facts.partition.clone(), self.progress.clone())] })?;
+        }
+        let window = |plan: &WindowPlan| {
+            let unknown = || ChangelogProgress { topic_id: plan.changelog_id.clone(), position: 0, logged: None };
+            let progress = self.progress.changelogs.get(&plan.window).cloned().unwrap_or_else(unknown);
+            let changelog: Arc<str> = plan.changelog.topic.clone();
+            (plan.window.clone(), TaskWindow { store: plan.store, changelog, progress, identity: plan.identity.clone() })
+        };
+        let task = Task {
+            source: self.facts.source,
+            topic_partitions: self.facts.topic_partitions,
+            topic_id: self.facts.topic_id.clone(),
+            stream_time_us: self.progress.stream_time_us,
+            windows: self.facts.windows.iter().map(window).collect(),
+        };
+        tracing::info!(partition = %self.facts.partition, position = position.0, entries = self.entries, replayed = was_replayed, "partition ready");
+        Ok(Step::Done(task, position))
+    }
+
+    /// Every changelog's last progress must be the group's position: otherwise some of it is missing (EOS-10).
+    fn check_logged(&self) -> Result<(), RestoreFault> {
+        for plan in &self.facts.windows {
+            let logged = self.progress.changelogs.get(&plan.window).and_then(|changelog| changelog.logged.as_ref());
+            if let Some(logged) = logged
+                && logged.identity != plan.identity
+            {
+                return Err(self.refused(format!(
+                    "window `{}` was changed since its changelog {} was written; give the changed window a new name, \
+                     or remove its changelog and state to begin again",
+                    plan.window, plan.changelog.topic
+                )));
+            }
+            let (logged, committed) = (logged.map(|logged| logged.position), self.facts.committed.map(|position| position.0));
+            if logged == committed || plan.may_start_empty {
+                continue;
+            }
+            return Err(self.refused(match (logged, committed) {
+                (None, Some(committed)) => format!(
+                    "the group stands at {committed}, the changelog {} knows nothing of it: it was deleted, or the window is new; \
+                     start the window empty from here with `engine.start_empty = [\"{}\"]`, or restore the topic",
+                    plan.changelog.topic, plan.window
+                ),
+                (Some(logged), None) => format!(
+                    "the changelog {} stands at {logged}, the group has no committed position: it was reset or its offsets expired; \
+                     set the group to {logged} to continue, or remove changelogs and state to begin again",
+                    plan.changelog.topic
+                ),
+                (logged, committed) => format!(
+                    "the changelog {} stands at {logged:?}, the group at {committed:?}; one of them was reset: set the group to the changelog's \
+                     position to continue, or remove changelogs and state to begin again",
+                    plan.changelog.topic
+                ),
+            }));
+        }
+        Ok(())
+    }
+
+    /// Windows that the restored stream time has closed: their tombstones may have been compacted away.
+    fn closed_windows(&self, store: &dyn StateStore) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, StoreFault> {
+        let mut states = Vec::new();
+        let Some(stream_time_us) = self.progress.stream_time_us else { return Ok(states) };
+        for plan in &self.facts.windows {
+            let Some(bound) = last_closed_start(stream_time_us, plan.size_us, plan.grace_us) else { continue };
+            for entry in store.started_within(plan.store, self.facts.partition.partition, i64::MIN, bound)? {
+                states.push((window_key(plan.store.0, self.facts.partition.partition, entry.start_us, &entry.key), None));
+            }
+        }
+        Ok(states)
+    }
+
+    fn refused(&self, why: String) -> RestoreFault {
+        RestoreFault::Refused { partition: self.facts.partition.clone(), why }
+    }
+}
+
+impl RestoreFault {
+    /// What to do about it.
+    pub fn reaction(&self) -> Reaction {
+        match self {
+            Self::Kafka(failure) => failure.reaction,
+            Self::Store(_) | Self::Refused { .. } => Reaction::Stop,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

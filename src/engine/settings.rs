@@ -1,0 +1,73 @@
+//! How the engine cuts epochs and how long it waits.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// `[engine]` of the configuration.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Worker threads per tenant; 0 is the number of cores.
+    pub workers: usize,
+    /// An epoch is sealed when it is this old, milliseconds.
+    pub commit_interval_ms: u64,
+    /// An epoch is sealed at this many records.
+    pub epoch_records_max: usize,
+    /// An epoch is sealed when its outputs reach this many bytes.
+    pub epoch_bytes_max: usize,
+    /// At most this many records are taken by one poll.
+    pub slice_records_max: usize,
+    /// `transaction.timeout.ms` of the producers, milliseconds: how long a dead instance can hold others up.
+    pub transaction_timeout_ms: u64,
+    /// How long a stop may take before it is forced, milliseconds.
+    pub shutdown_timeout_ms: u64,
+    /// Longest value of a produced record, bytes; below the topics' `max.message.bytes`.
+    pub output_bytes_max: usize,
+    /// After this many fencings by a living rival within a minute the tenant stops (exit code 7).
+    pub fencings_max: usize,
+    /// Windows whose changelog may be missing although their input has been read: new ones, or ones whose loss is accepted.
+    pub start_empty: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: 0,
+            commit_interval_ms: 100,
+            epoch_records_max: 100_000,
+            epoch_bytes_max: 32 << 20,
+            slice_records_max: 8_192,
+            transaction_timeout_ms: 10_000,
+            shutdown_timeout_ms: 20_000,
+            output_bytes_max: 1_000_000,
+            fencings_max: 5,
+            start_empty: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Worker threads per tenant.
+    pub fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers => workers,
+        }
+    }
+
+    /// Age at which an epoch is sealed.
+    pub fn commit_interval(&self) -> Duration {
+        Duration::from_millis(self.commit_interval_ms)
+    }
+
+    /// `transaction.timeout.ms`.
+    pub fn transaction_timeout(&self) -> Duration {
+        Duration::from_millis(self.transaction_timeout_ms)
+    }
+
+    /// How long a stop may take.
+    pub fn shutdown_timeout(&self) -> Duration {
+        Duration::from_millis(self.shutdown_timeout_ms)
+    }
+}

@@ -1,0 +1,203 @@
+//! What a tenant's workers tell the outside: metrics, readiness, how far they have come.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::epoch::SealedEpoch;
+use crate::kafka::transaction::Phases;
+use crate::kafka::{Position, Rebalance, TopicPartition};
+use crate::telemetry::handle::{PartitionMetrics, TenantMetrics, WorkerMetrics};
+use crate::telemetry::health::HealthHandle;
+use crate::telemetry::metric::{CommitOutcome, Phase};
+
+pub use crate::telemetry::metric::CommitOutcome as Outcome;
+
+/// What a worker is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Before its first assignment.
+    Starting,
+    /// Some partition is being restored.
+    Restoring,
+    /// Working.
+    Running,
+    /// Going back to committed positions, because of this.
+    Recovering(String),
+    /// Ended.
+    Stopped,
+}
+
+/// Shared by the workers of one tenant.
+pub struct Status {
+    metrics: TenantMetrics,
+    health: HealthHandle,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    workers: HashMap<usize, (WorkerState, WorkerMetrics)>,
+    partitions: HashMap<TopicPartition, (PartitionMetrics, Option<Position>)>,
+    waiting: HashMap<usize, usize>,
+    totals: Totals,
+}
+
+/// Sums since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Records whose positions were committed.
+    pub records: u64,
+    /// Alerts produced.
+    pub alerts: u64,
+    /// Window results produced.
+    pub results: u64,
+    /// Dead letters written.
+    pub dead_letters: u64,
+    /// When the first record was taken up, by the monotonic clock.
+    pub first_record: Option<Duration>,
+    /// When the last epoch was committed.
+    pub last_commit: Option<Duration>,
+}
+
+impl Status {
+    /// Status that shows up in `metrics` and under `health`.
+    pub fn new(metrics: TenantMetrics, health: HealthHandle) -> Self {
+        health.not_ready("starting");
+        Self { metrics, health, inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker's state changed.
+    pub fn worker(&self, number: usize, state: WorkerState) {
+        let mut inner = self.inner();
+        let word = match &state {
+            WorkerState::Starting => "starting",
+            WorkerState::Restoring => "restoring",
+            WorkerState::Running => "running",
+            WorkerState::Recovering(_) => "recovering",
+            WorkerState::Stopped => "stopped",
+        };
+        let entry = inner.workers.entry(number).or_insert_with(|| (WorkerState::Starting, self.metrics.worker(number as u32)));
+        entry.1.state(word);
+        entry.0 = state;
+        self.tell_health(&inner);
+    }
+
+    /// So many partitions of a worker wait for a schema's verdict.
+    pub fn waiting(&self, worker: usize, partitions: usize) {
+        let mut inner = self.inner();
+        if inner.waiting.insert(worker, partitions) != Some(partitions) {
+            self.tell_health(&inner);
+        }
+    }
+
+    fn tell_health(&self, inner: &Inner) {
+        let waiting: usize = inner.waiting.values().sum();
+        let mut reasons: Vec<String> = inner
+            .workers
+            .iter()
+            .filter_map(|(number, (state, _))| match state {
+                WorkerState::Running => None,
+                WorkerState::Recovering(why) => Some(format!("worker {number} is going back to committed positions: {why}")),
+                other => Some(format!("worker {number} is {}", format!("{other:?}").to_lowercase())),
+            })
+            .collect();
+        if waiting > 0 {
+            reasons.push(format!("{waiting} partitions wait for the verdict on a schema"));
+        }
+        match reasons.is_empty() {
+            true => self.health.ready(),
+            false => self.health.not_ready(reasons.join("; ")),
+        }
+    }
+
+    /// The tenant as a whole cannot work, because of this.
+    pub fn not_ready(&self, why: &str) {
+        self.health.not_ready(why);
+    }
+
+    /// A rebalance happened.
+    pub fn rebalanced(&self, rebalance: &Rebalance) {
+        self.metrics.rebalance(match rebalance {
+            Rebalance::Assigned(_) => "assigned",
+            Rebalance::Revoked(_) => "revoked",
+            Rebalance::Lost(_) => "lost",
+        });
+    }
+
+    /// A partition may be processed from `position` on, after so many changelog entries.
+    pub fn restored(&self, partition: &TopicPartition, entries: u64, position: Position) {
+        let metrics = self.metrics.partition(&partition.topic, partition.partition);
+        self.metrics.restore(&partition.topic, partition.partition).progress(entries, 0);
+        self.inner().partitions.insert(partition.clone(), (metrics, Some(position)));
+    }
+
+    /// A partition was given up.
+    pub fn released(&self, partition: &TopicPartition) {
+        self.inner().partitions.remove(partition);
+    }
+
+    /// Everything before `position` is committed or was not a record.
+    pub fn reached(&self, partition: &TopicPartition, position: Position) {
+        if let Some((_, reached)) = self.inner().partitions.get_mut(partition) {
+            *reached = Some(position);
+        }
+    }
+
+    /// Whether every partition of `ends` was reached.
+    pub fn has_reached(&self, ends: &[(TopicPartition, Position)]) -> bool {
+        let inner = self.inner();
+        ends.iter().all(|(partition, end)| end.0 == 0 || inner.partitions.get(partition).is_some_and(|(_, reached)| *reached >= Some(*end)))
+    }
+
+    /// The first record is being taken up.
+    pub fn first_record(&self, now: Duration) {
+        self.inner().totals.first_record.get_or_insert(now);
+    }
+
+    /// An epoch is committed and stored.
+    pub fn committed(&self, sealed: &SealedEpoch, now: Duration) {
+        self.metrics.epoch(usize::try_from(sealed.counts.records).unwrap_or(usize::MAX));
+        for (reason, count) in &sealed.counts.dead_letters {
+            self.metrics.dead_letter(reason, *count);
+        }
+        if sealed.counts.tombstones > 0 {
+            self.metrics.dropped("tombstone", sealed.counts.tombstones);
+        }
+        let mut inner = self.inner();
+        for (partition, advance) in &sealed.advances {
+            if let Some((metrics, reached)) = inner.partitions.get_mut(partition) {
+                metrics.processed(advance.records);
+                *reached = Some(advance.position);
+            }
+        }
+        let totals = &mut inner.totals;
+        totals.records += sealed.counts.records;
+        totals.alerts += sealed.counts.alerts;
+        totals.results += sealed.counts.results;
+        totals.dead_letters += sealed.counts.dead_letters.values().sum::<u64>();
+        totals.last_commit = Some(now);
+    }
+
+    /// A transaction ended.
+    pub fn ended(&self, outcome: CommitOutcome) {
+        self.metrics.commit(outcome);
+    }
+
+    /// How long the phases of a commit took.
+    pub fn phases(&self, send: Duration, phases: &Phases) {
+        self.metrics.phase(Phase::Send, send);
+        self.metrics.phase(Phase::Drain, phases.drain);
+        self.metrics.phase(Phase::Offsets, phases.offsets);
+        self.metrics.phase(Phase::Commit, phases.commit);
+    }
+
+    /// Sums since the start.
+    pub fn totals(&self) -> Totals {
+        self.inner().totals
+    }
+}

@@ -1,0 +1,27 @@
+//! The broker as we see it: words (position, slice), ports (what the engine asks of any broker), and rdkafka behind them.
+
+pub mod partitioner;
+pub mod position;
+pub mod reaction;
+pub mod settings;
+pub mod slice;
+
+pub mod port;
+pub mod transaction;
+
+pub mod client;
+pub mod cluster;
+pub mod consumer;
+pub mod ffi;
+pub mod producer;
+pub mod reader;
+
+pub use cluster::Cluster;
+pub use port::{
+    Broker, GroupConsumer, NewTopic, Outgoing, Polled, Read, Rebalance, TopicDescription, TopicId, TopicReader, TransactionalProducer,
+    Watermarks,
+};
+pub use position::{Offset, Position, TopicPartition};
+pub use reaction::{Failure, Reaction};
+pub use settings::Settings;
+pub use slice::{Header, RecordRef, Run, RunBuilder, Slice};

@@ -1,0 +1,205 @@
+//! What the engine asks of a broker, as small traits: rdkafka stands behind them in production, a model in simulations.
+//!
+//! All calls block the calling thread for at most the time they are given. One worker thread owns one consumer and one
+//! producer; nothing here is called from two threads at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::position::{Position, TopicPartition};
+use super::reaction::Failure;
+use super::slice::{Header, Run, Slice};
+
+/// A Kafka cluster.
+pub trait Broker: Send + Sync + 'static {
+    /// A member of a consumer group.
+    type Consumer: GroupConsumer;
+    /// A transactional producer that takes positions of that kind of consumer into its transactions.
+    type Producer: TransactionalProducer<Group = <Self::Consumer as GroupConsumer>::Group>;
+    /// A reader of single partitions outside any group.
+    type Reader: TopicReader;
+
+    /// Joins `group` and subscribes to `topics`.
+    fn consumer(&self, group: &str, topics: &[Arc<str>]) -> Result<Self::Consumer, Failure>;
+
+    /// A producer for `transactional_id`; not yet initialised.
+    fn producer(&self, transactional_id: &str) -> Result<Self::Producer, Failure>;
+
+    /// A read-committed reader.
+    fn reader(&self) -> Result<Self::Reader, Failure>;
+
+    /// Describes the topics that exist among `topics`, in any order.
+    fn describe(&self, topics: &[Arc<str>], wait: Duration) -> Result<Vec<TopicDescription>, Failure>;
+
+    /// Creates the topics that do not exist yet.
+    fn create(&self, topics: &[NewTopic], wait: Duration) -> Result<(), Failure>;
+}
+
+/// A topic as the cluster knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its identity: a re-created topic has another one.
+    pub id: TopicId,
+    /// Number of partitions.
+    pub partitions: i32,
+}
+
+/// The identity that Kafka gives a topic at its creation (KIP-516), in Kafka's base64 form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId(pub Arc<str>);
+
+/// A topic to be created.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Topic configuration, such as `cleanup.policy`.
+    pub config: Vec<(String, String)>,
+}
+
+/// A member of a consumer group. Rebalances arrive as values; nothing is assigned or released before the owner says so.
+pub trait GroupConsumer: Send {
+    /// Proof of membership for a transaction: member id and generation.
+    type Group;
+
+    /// Waits up to `wait` for a record or event, then takes what is there, at most `records_max` records.
+    fn poll(&mut self, records_max: usize, wait: Duration) -> Result<Polled, Failure>;
+
+    /// Takes partitions into the assignment, paused; [`GroupConsumer::resume`] says where they begin.
+    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure>;
+
+    /// Gives partitions up (EOS-5: after commit or abort only).
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure>;
+
+    /// Stops fetching partitions; they stay assigned.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure>;
+
+    /// Fetches a paused partition again, from `position`. `Retry` while the client is not ready for that.
+    fn resume(&mut self, partition: &TopicPartition, position: Position) -> Result<(), Failure>;
+
+    /// The group's committed positions, waiting out pending transactions (KIP-447 `require_stable`); `None` for none.
+    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Position>>, Failure>;
+
+    /// The first readable position and the end for read-committed readers.
+    fn watermarks(&mut self, partition: &TopicPartition, wait: Duration) -> Result<Watermarks, Failure>;
+
+    /// Where fetching stands: past records delivered and control records skipped; `None` before the first record.
+    fn fetch_positions(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Position>>, Failure>;
+
+    /// The membership as of now; an error when this consumer is not a member (trap: an empty one is accepted unfenced).
+    fn group(&mut self) -> Result<Self::Group, Failure>;
+}
+
+/// First and next offset of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first offset that is still there.
+    pub low: Position,
+    /// The position after the last record.
+    pub high: Position,
+}
+
+/// What a poll of a group consumer brought.
+#[derive(Debug, Default)]
+pub struct Polled {
+    /// Records, of assigned partitions only.
+    pub slice: Slice,
+    /// Rebalance events, in the order they happened.
+    pub rebalances: Vec<Rebalance>,
+    /// Troubles the client reports but lives with, such as a broker that is down.
+    pub troubles: Vec<Failure>,
+}
+
+/// A rebalance, as a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rebalance {
+    /// These partitions are ours as soon as we assign them.
+    Assigned(Vec<TopicPartition>),
+    /// These must be given up; what is open may be committed first.
+    Revoked(Vec<TopicPartition>),
+    /// These are gone already: somebody else may be reading them.
+    Lost(Vec<TopicPartition>),
+}
+
+/// A record to be produced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition; placed by us, never by the client.
+    pub partition: i32,
+    /// Key bytes.
+    pub key: Option<Bytes>,
+    /// Value bytes; `None` writes a tombstone.
+    pub value: Option<Bytes>,
+    /// The Kafka timestamp of the record that caused this one (TIME-3), milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Headers, mostly none.
+    pub headers: Vec<Header>,
+}
+
+impl Outgoing {
+    /// Bytes of key and value.
+    pub fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A transactional producer, as raw calls; [`super::transaction`] gives them their order.
+pub trait TransactionalProducer: Send {
+    /// The membership it takes into a transaction.
+    type Group;
+
+    /// Fences older producers of the same transactional id and ends what they left open.
+    fn init(&mut self, wait: Duration) -> Result<(), Failure>;
+
+    /// Opens a transaction.
+    fn begin(&mut self) -> Result<(), Failure>;
+
+    /// Queues a record, waiting for room for at most `wait`.
+    fn send(&mut self, record: &Outgoing, wait: Duration) -> Result<(), Failure>;
+
+    /// Waits until every queued record was acknowledged.
+    fn drain(&mut self, wait: Duration) -> Result<(), Failure>;
+
+    /// Puts positions into the transaction (EOS-2).
+    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Self::Group, wait: Duration) -> Result<(), Failure>;
+
+    /// Commits. `Retry` means: the outcome is open and the same call may be repeated.
+    fn commit(&mut self, wait: Duration) -> Result<(), Failure>;
+
+    /// Aborts.
+    fn abort(&mut self, wait: Duration) -> Result<(), Failure>;
+
+    /// Whether the connection to the coordinator failed or timed out since the last call of this method (EOS-8).
+    fn take_coordinator_doubt(&mut self) -> bool;
+}
+
+/// Reads one partition at a time, read-committed, outside any group.
+pub trait TopicReader: Send {
+    /// First offset and *high watermark* (not the last stable offset) of a partition.
+    fn bounds(&mut self, partition: &TopicPartition, wait: Duration) -> Result<Watermarks, Failure>;
+
+    /// Starts reading `partition` at `position`, leaving any other.
+    fn start(&mut self, partition: &TopicPartition, position: Position) -> Result<(), Failure>;
+
+    /// Waits up to `wait` for records of the current partition; `position` in the answer moves past control records too.
+    fn read(&mut self, records_max: usize, wait: Duration) -> Result<Read, Failure>;
+}
+
+/// What a [`TopicReader`] brought.
+#[derive(Debug)]
+pub struct Read {
+    /// Committed records, in offset order; none when nothing came.
+    pub run: Option<Run>,
+    /// Whether the end of committed data was reached.
+    pub is_at_end: bool,
+    /// Where reading goes on: everything below has been delivered, was aborted, or is a control record.
+    pub position: Position,
+}

@@ -1,0 +1,139 @@
+//! A transactional producer on rdkafka's `BaseProducer`, one thread polling it.
+//!
+//! Two of rdkafka's waits are stepped around: `commit_transaction` waits in steps of 100 ms unless the queue was drained
+//! before, and `abort_transaction` waits for delivery reports that only polling serves, so both poll here.
+
+use std::time::Duration;
+
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use super::client::Callbacks;
+use super::consumer::positions_list;
+use super::ffi;
+use super::port::{Outgoing, TransactionalProducer};
+use super::position::{Position, TopicPartition};
+use super::reaction::{Failure, Reaction};
+use crate::clock::{Deadline, SharedClock};
+
+/// One wait for the client between polls of its event queue.
+const STEP: Duration = Duration::from_millis(50);
+
+/// A producer with a transactional id.
+pub struct TxnProducer {
+    client: BaseProducer<Callbacks>,
+    transactional_id: String,
+    clock: SharedClock,
+}
+
+impl TxnProducer {
+    pub(super) fn new(client: BaseProducer<Callbacks>, transactional_id: &str, clock: SharedClock) -> Self {
+        Self { client, transactional_id: transactional_id.to_owned(), clock }
+    }
+
+    fn attempted(&self, what: &str) -> String {
+        format!("{what} with transactional id {}", self.transactional_id)
+    }
+
+    fn failed(&self, what: &str, error: &KafkaError) -> Failure {
+        Failure::of(self.attempted(what), error)
+    }
+
+    /// A fatal error that callbacks reported between calls.
+    fn check_alive(&self, what: &str) -> Result<(), Failure> {
+        match self.client.client().fatal_error() {
+            Some((_, text)) => Err(Failure::new(Reaction::ReplaceProducer, self.attempted(what), text)),
+            None => Ok(()),
+        }
+    }
+
+    /// Repeats a call in short steps, polling in between, while it answers `Retry` and time is left.
+    fn in_steps(&self, what: &str, wait: Duration, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), Failure> {
+        let deadline = Deadline::after(&*self.clock, wait);
+        loop {
+            self.client.poll(Duration::ZERO);
+            let Err(error) = call(STEP.min(deadline.left(&*self.clock))) else { return Ok(()) };
+            let failure = self.failed(what, &error);
+            if failure.reaction != Reaction::Retry || deadline.is_over(&*self.clock) {
+                return Err(failure);
+            }
+        }
+    }
+}
+
+impl TransactionalProducer for TxnProducer {
+    type Group = ConsumerGroupMetadata;
+
+    fn init(&mut self, wait: Duration) -> Result<(), Failure> {
+        self.client.init_transactions(wait).map_err(|error| self.failed("initialise transactions", &error))
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.client.begin_transaction().map_err(|error| self.failed("begin a transaction", &error))
+    }
+
+    fn send(&mut self, record: &Outgoing, wait: Duration) -> Result<(), Failure> {
+        let mut deadline = None;
+        loop {
+            let mut outgoing = BaseRecord::<[u8], [u8]>::to(&record.topic).partition(record.partition).timestamp(record.timestamp_ms);
+            if let Some(key) = &record.key {
+                outgoing = outgoing.key(&key[..]);
+            }
+            if let Some(value) = &record.value {
+                outgoing = outgoing.payload(&value[..]);
+            }
+            if !record.headers.is_empty() {
+                outgoing = outgoing.headers(client_headers(record));
+            }
+            let Err((error, _)) = self.client.send(outgoing) else { return Ok(()) };
+            let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+            let deadline = *deadline.get_or_insert_with(|| Deadline::after(&*self.clock, wait));
+            if !is_full || deadline.is_over(&*self.clock) {
+                return Err(self.failed(&format!("produce to {}/{}", record.topic, record.partition), &error));
+            }
+            self.client.poll(Duration::from_millis(1));
+        }
+    }
+
+    fn drain(&mut self, wait: Duration) -> Result<(), Failure> {
+        let deadline = Deadline::after(&*self.clock, wait);
+        loop {
+            self.client.poll(Duration::ZERO);
+            if ffi::flush(self.client.client(), STEP.min(deadline.left(&*self.clock))) {
+                return self.check_alive("drain");
+            }
+            self.check_alive("drain")?;
+            if deadline.is_over(&*self.clock) {
+                return Err(Failure::timed_out(Reaction::Abort, self.attempted("drain the producer"), wait));
+            }
+        }
+    }
+
+    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Self::Group, wait: Duration) -> Result<(), Failure> {
+        let list = positions_list(positions)?;
+        self.client
+            .send_offsets_to_transaction(&list, group, wait)
+            .map_err(|error| self.failed("send positions into the transaction", &error))
+    }
+
+    fn commit(&mut self, wait: Duration) -> Result<(), Failure> {
+        self.client.commit_transaction(wait).map_err(|error| self.failed("commit", &error))
+    }
+
+    fn abort(&mut self, wait: Duration) -> Result<(), Failure> {
+        self.in_steps("abort", wait, |step| self.client.abort_transaction(step))
+    }
+
+    fn take_coordinator_doubt(&mut self) -> bool {
+        self.client.poll(Duration::ZERO);
+        self.client.context().take_coordinator_doubt()
+    }
+}
+
+fn client_headers(record: &Outgoing) -> OwnedHeaders {
+    record.headers.iter().fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, header| {
+        headers.insert(ClientHeader { key: &header.name, value: header.value.as_ref() })
+    })
+}

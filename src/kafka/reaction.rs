@@ -1,0 +1,124 @@
+//! Errors sorted by what one does about them; above this file nobody looks at a client's error codes.
+//!
+//! # Source
+//! librdkafka's INTRODUCTION.md ("Transactional producer", error classes), Kafka Streams' `TaskMigratedException`, ADR 0004.
+
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode as Code};
+
+/// What a failure asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// The same call may be repeated, within a deadline.
+    Retry,
+    /// The transaction is lost: abort it, go back to the committed positions.
+    Abort,
+    /// The producer is unusable or the outcome unknown: replace it, then ask the group where it stands (EOS-7, EOS-8).
+    ReplaceProducer,
+    /// The group moved on without us: drop everything uncommitted and take part again.
+    Rejoin,
+    /// Nobody but an operator can help; the text says how.
+    Stop,
+}
+
+/// A failed call to the broker: what was attempted, on what, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {attempted}: {cause}")]
+pub struct Failure {
+    /// What to do.
+    pub reaction: Reaction,
+    /// What was attempted, on what.
+    pub attempted: String,
+    /// The client's words.
+    pub cause: String,
+    /// Whether a newer producer of the same transactional id has taken over, or the broker thinks so.
+    pub is_fenced: bool,
+}
+
+impl Failure {
+    /// A failure of Testudo's own making.
+    pub fn new(reaction: Reaction, attempted: impl Into<String>, cause: impl fmt::Display) -> Self {
+        Self { reaction, attempted: attempted.into(), cause: cause.to_string(), is_fenced: false }
+    }
+
+    /// A call that had not come to an end after `waited`.
+    pub fn timed_out(reaction: Reaction, attempted: impl Into<String>, waited: Duration) -> Self {
+        Self::new(reaction, attempted, format_args!("no answer within {} ms", waited.as_millis()))
+    }
+
+    /// Sorts a client error.
+    pub fn of(attempted: impl Into<String>, error: &KafkaError) -> Self {
+        let is_fenced = matches!(error.rdkafka_error_code(), Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch));
+        Self { is_fenced, ..Self::new(reaction_to(error), attempted, error) }
+    }
+}
+
+/// The one table: client error → reaction.
+pub fn reaction_to(error: &KafkaError) -> Reaction {
+    match error {
+        KafkaError::Transaction(error) => reaction_to_transaction(error),
+        KafkaError::Flush(_) => Reaction::Retry,
+        other => other.rdkafka_error_code().map_or(Reaction::Stop, reaction_to_code),
+    }
+}
+
+fn reaction_to_transaction(error: &RDKafkaError) -> Reaction {
+    let by_code = reaction_to_code(error.code());
+    if error.is_fatal() {
+        // Fenced by time-out or by a rival: a new producer finds out which (repeated fencing stops the worker).
+        return if by_code == Reaction::Stop { Reaction::Stop } else { Reaction::ReplaceProducer };
+    }
+    if error.txn_requires_abort() {
+        return if by_code == Reaction::Rejoin { Reaction::Rejoin } else { Reaction::Abort };
+    }
+    if error.is_retriable() {
+        return Reaction::Retry;
+    }
+    // librdkafka: an error with none of the three flags is to be treated as fatal.
+    if by_code == Reaction::Stop { Reaction::Stop } else { Reaction::ReplaceProducer }
+}
+
+fn reaction_to_code(code: Code) -> Reaction {
+    match code {
+        Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::MessageTimedOut
+        | Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::Resolve
+        | Code::QueueFull
+        | Code::CoordinatorLoadInProgress
+        | Code::CoordinatorNotAvailable
+        | Code::NotCoordinator
+        | Code::NotLeaderForPartition
+        | Code::LeaderNotAvailable
+        | Code::NetworkException
+        | Code::NotEnoughReplicas
+        | Code::NotEnoughReplicasAfterAppend
+        | Code::ConcurrentTransactions
+        | Code::UnstableOffsetCommit
+        | Code::UnknownLeaderEpoch
+        | Code::FencedLeaderEpoch
+        | Code::Conflict
+        | Code::PreviousInProgress
+        | Code::WaitingForCoordinator
+        | Code::RebalanceInProgress => Reaction::Retry,
+        Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId | Code::AssignmentLost | Code::PollExceeded => {
+            Reaction::Rejoin
+        }
+        Code::Fenced
+        | Code::ProducerFenced
+        | Code::InvalidProducerEpoch
+        | Code::InvalidTransactionalState
+        | Code::UnknownProducerId
+        | Code::InvalidProducerIdMapping
+        | Code::OutOfOrderSequenceNumber
+        | Code::Fatal
+        | Code::State
+        | Code::Inconsistent => Reaction::ReplaceProducer,
+        Code::PurgeQueue | Code::PurgeInflight | Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidTimestamp => Reaction::Abort,
+        _ => Reaction::Stop,
+    }
+}

@@ -1,0 +1,261 @@
+//! A member of the sink's own group: polls runs of committed records, commits positions after MongoDB has acknowledged.
+//!
+//! Rebalances are values here as in the engine ([`crate::kafka::client`]): nothing is assigned or given up before the sink says so, which
+//! it does between batches only.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
+
+use super::rows::SinkFault;
+use crate::clock::{Clock, Deadline};
+use crate::kafka::client::{Callbacks, list_of};
+use crate::kafka::{Failure, Header, Offset, Position, Rebalance, Run, RunBuilder, Settings, TopicPartition};
+
+/// How long the broker may take to answer a question.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// How much one batch may hold, and how long it is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fill {
+    pub(super) records_max: usize,
+    pub(super) bytes_max: usize,
+    /// For the first record.
+    pub(super) wait: Duration,
+    /// For more, once the first is there.
+    pub(super) linger: Duration,
+}
+
+/// A group member.
+pub(super) struct Intake {
+    client: BaseConsumer<Callbacks>,
+    rebalances: Vec<Rebalance>,
+    owned: BTreeSet<TopicPartition>,
+}
+
+impl Intake {
+    /// Joins `group` and subscribes to `topics`.
+    pub(super) fn join(kafka: &Settings, client_id: &str, group: &str, topics: &[Arc<str>]) -> Result<Self, Failure> {
+        let mut config = kafka.client(client_id);
+        config
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("fetch.wait.max.ms", "10")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("check.crcs", "true");
+        for (key, value) in &kafka.consumer {
+            config.set(key, value);
+        }
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed");
+        let client: BaseConsumer<Callbacks> =
+            config.create_with_context(Callbacks::default()).map_err(|error| Failure::of(format!("make a consumer of {group}"), &error))?;
+        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        client.subscribe(&names).map_err(|error| Failure::of(format!("subscribe to {}", names.join(", ")), &error))?;
+        Ok(Self { client, rebalances: Vec::new(), owned: BTreeSet::new() })
+    }
+
+    /// The partitions that are assigned.
+    pub(super) fn owned(&self) -> &BTreeSet<TopicPartition> {
+        &self.owned
+    }
+
+    /// Waits for a record, then takes what comes until the batch is full or has lingered.
+    pub(super) fn take(&mut self, fill: Fill, clock: &dyn Clock) -> Result<Vec<Run>, Failure> {
+        let mut builders: Vec<(TopicPartition, RunBuilder)> = Vec::new();
+        let (mut records, mut bytes) = (0, 0);
+        let mut wait = fill.wait;
+        let mut deadline = None;
+        while records < fill.records_max && bytes < fill.bytes_max {
+            match self.client.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    bytes += push(&mut builders, &message);
+                    records += 1;
+                }
+                Some(Err(error)) => lived_with(&error)?,
+            }
+            let deadline = *deadline.get_or_insert_with(|| Deadline::after(clock, fill.linger));
+            wait = deadline.left(clock);
+        }
+        self.note_rebalances();
+        Ok(builders.into_iter().map(|(_, builder)| builder.finish()).collect())
+    }
+
+    /// Serves the group while everything is paused, so that the member is not thrown out.
+    pub(super) fn keep_alive(&mut self) -> Result<(), SinkFault> {
+        while let Some(polled) = self.client.poll(Duration::ZERO) {
+            match polled {
+                Ok(message) => return Err(SinkFault::Stray { partition: TopicPartition::new(message.topic(), message.partition()).to_string() }),
+                Err(error) => lived_with(&error)?,
+            }
+        }
+        self.note_rebalances();
+        Ok(())
+    }
+
+    fn note_rebalances(&mut self) {
+        self.rebalances.extend(self.client.context().take_rebalances());
+    }
+
+    /// Whether partitions have to be given up.
+    pub(super) fn is_asked_to_release(&self) -> bool {
+        self.rebalances.iter().any(|rebalance| !matches!(rebalance, Rebalance::Assigned(_)))
+    }
+
+    /// The rebalances that were noted, oldest first; the caller acts on each.
+    pub(super) fn take_rebalances(&mut self) -> Vec<Rebalance> {
+        std::mem::take(&mut self.rebalances)
+    }
+
+    /// Takes partitions in, from the group's committed positions; gives these back. Without one reading begins at the first record.
+    pub(super) fn assign(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Option<Position>)>, Failure> {
+        let attempted = || format!("assign {} partitions", partitions.len());
+        let fault = |error: KafkaError| Failure::of(attempted(), &error);
+        let answer = match partitions.is_empty() {
+            true => TopicPartitionList::new(),
+            false => self.client.committed_offsets(list_of(partitions), ANSWER_WAIT).map_err(fault)?,
+        };
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        let mut starts = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let committed = match answer.find_partition(&partition.topic, partition.partition) {
+                Some(element) => {
+                    element.error().map_err(fault)?;
+                    element.offset()
+                }
+                None => ListOffset::Invalid,
+            };
+            let (from, start) = match committed {
+                ListOffset::Offset(offset) => (committed, Some(Position(offset))),
+                _ => (ListOffset::Beginning, None),
+            };
+            list.add_partition_offset(&partition.topic, partition.partition, from).map_err(fault)?;
+            self.warn_of_hole(partition, start);
+            starts.push((partition.clone(), start));
+        }
+        self.client.incremental_assign(&list).map_err(fault)?;
+        self.owned.extend(partitions.iter().cloned());
+        Ok(starts)
+    }
+
+    /// Says so when retention was faster than the sink: what is gone from the topic can only be made again from the input.
+    fn warn_of_hole(&self, partition: &TopicPartition, start: Option<Position>) {
+        let Some(start) = start else { return };
+        match self.watermarks(partition) {
+            Some((low, _)) if low > start => {
+                tracing::error!(%partition, %start, first_record = %low, "records were deleted before they reached MongoDB, raise retention.ms");
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives partitions up; no batch is open.
+    pub(super) fn release(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure> {
+        self.owned.retain(|owned| !partitions.contains(owned));
+        self.client
+            .incremental_unassign(&list_of(partitions))
+            .map_err(|error| Failure::of(format!("release {} partitions", partitions.len()), &error))
+    }
+
+    /// Commits positions and waits for the answer.
+    pub(super) fn commit(&self, positions: &HashMap<TopicPartition, Position>) -> Result<(), Failure> {
+        let attempted = || format!("commit positions of {} partitions", positions.len());
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (partition, position) in positions {
+            list.add_partition_offset(&partition.topic, partition.partition, ListOffset::Offset(position.0))
+                .map_err(|error| Failure::of(attempted(), &error))?;
+        }
+        self.client.commit(&list, CommitMode::Sync).map_err(|error| Failure::of(attempted(), &error))
+    }
+
+    /// Stops fetching some partitions; they stay assigned.
+    pub(super) fn pause<'p>(&self, partitions: impl IntoIterator<Item = &'p TopicPartition>) -> Result<(), Failure> {
+        self.client.pause(&listed(partitions)).map_err(|error| Failure::of("pause partitions", &error))
+    }
+
+    /// Fetches partitions again, from where they were paused.
+    pub(super) fn resume<'p>(&self, partitions: impl IntoIterator<Item = &'p TopicPartition>) -> Result<(), Failure> {
+        self.client.resume(&listed(partitions)).map_err(|error| Failure::of("resume partitions", &error))
+    }
+
+    /// Fetches a paused partition again, from `position`.
+    pub(super) fn resume_at(&self, partition: &TopicPartition, position: Position) -> Result<(), Failure> {
+        self.client
+            .seek(&partition.topic, partition.partition, ListOffset::Offset(position.0), ANSWER_WAIT)
+            .map_err(|error| Failure::of(format!("go back to {position} of {partition}"), &error))?;
+        self.resume([partition])
+    }
+
+    /// Where reading stands: past records taken, aborted ones and control records; only partitions that brought something.
+    pub(super) fn positions(&self) -> Result<Vec<(TopicPartition, Position)>, Failure> {
+        let list = self.client.position().map_err(|error| Failure::of("read fetch positions", &error))?;
+        let known = |partition: &TopicPartition| match list.find_partition(&partition.topic, partition.partition)?.offset() {
+            ListOffset::Offset(offset) => Some((partition.clone(), Position(offset))),
+            _ => None,
+        };
+        Ok(self.owned.iter().filter_map(known).collect())
+    }
+
+    /// First position and end of committed records; nothing when the broker does not answer, as only people ask.
+    pub(super) fn watermarks(&self, partition: &TopicPartition) -> Option<(Position, Position)> {
+        let (low, high) = self.client.fetch_watermarks(&partition.topic, partition.partition, Duration::from_secs(1)).ok()?;
+        Some((Position(low), Position(high)))
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.client.context().close();
+    }
+}
+
+/// What the client gets over by itself; anything else makes the sink begin anew.
+fn lived_with(error: &KafkaError) -> Result<(), Failure> {
+    if let KafkaError::PartitionEOF(_) = error {
+        return Ok(());
+    }
+    let failure = Failure::of("poll committed records", error);
+    match failure.reaction {
+        crate::kafka::Reaction::Retry => {
+            tracing::debug!(trouble = %failure, "trouble while polling");
+            Ok(())
+        }
+        _ => Err(failure),
+    }
+}
+
+fn push(builders: &mut Vec<(TopicPartition, RunBuilder)>, message: &BorrowedMessage<'_>) -> usize {
+    let (topic, partition) = (message.topic(), message.partition());
+    let known = builders.iter().rposition(|(of, _)| of.partition == partition && &*of.topic == topic);
+    let at = known.unwrap_or_else(|| {
+        let named = TopicPartition::new(topic, partition);
+        builders.push((named.clone(), RunBuilder::new(named)));
+        builders.len() - 1
+    });
+    let builder = &mut builders[at].1;
+    let before = builder.bytes();
+    let owned = |headers: &rdkafka::message::BorrowedHeaders| {
+        headers.iter().map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) }).collect()
+    };
+    let headers = message.headers().map(owned).unwrap_or_default();
+    builder.push(Offset(message.offset()), message.timestamp().to_millis().unwrap_or(-1), message.key(), message.payload(), headers);
+    builder.bytes() - before
+}
+
+fn listed<'p>(partitions: impl IntoIterator<Item = &'p TopicPartition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
+}

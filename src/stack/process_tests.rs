@@ -1,0 +1,83 @@
+//! Claims about recorded processes, with `sleep` as the server.
+
+use super::*;
+use crate::clock::SystemClock;
+
+fn service(folder: &tempfile::TempDir) -> Service {
+    Service {
+        name: "sleeper",
+        folder: folder.path().join("sleeper"),
+    }
+}
+
+fn sleep_long() -> Command {
+    let mut command = Command::new("sleep");
+    command.arg("60");
+    command
+}
+
+#[test]
+fn stopped_service_has_no_pid() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let service = service(&folder);
+
+    service.launch(sleep_long()).expect("sleep starts");
+    assert!(service.pid().is_some());
+    service.stop(&SystemClock::shared()).expect("sleep ends on TERM");
+
+    assert_eq!(service.pid(), None);
+}
+
+#[test]
+fn killed_service_has_no_pid() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let service = service(&folder);
+
+    service.launch(sleep_long()).expect("sleep starts");
+    service.kill(&SystemClock::shared()).expect("nothing survives KILL");
+
+    assert_eq!(service.pid(), None);
+}
+
+#[test]
+fn stranger_with_the_recorded_pid_is_not_ours() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let service = service(&folder);
+    fs::create_dir_all(&service.folder).expect("the folder is ours");
+
+    let this = std::process::id();
+    let started = started_of(this).expect("this process runs");
+    fs::write(service.folder.join("pid"), format!("{this} {}\n", started + 1)).expect("the folder is ours");
+
+    assert_eq!(service.pid(), None);
+    service.kill(&SystemClock::shared()).expect("there is nothing to kill");
+}
+
+#[test]
+fn program_name_cannot_confuse_the_start_time() {
+    let after_name = "S 1 7 7 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0 8765 1000 2 3";
+
+    assert_eq!(started_in(&format!("7 (java) {after_name}")), Some(8765));
+    assert_eq!(started_in(&format!("7 (a) Z 9 (b) {after_name}")), Some(8765));
+}
+
+#[test]
+fn zombie_counts_as_running_until_its_last_thread_has_ended() {
+    let zombie = |threads: u32| format!("7 (java) Z 1 7 7 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 {threads} 0 8765 0 0");
+
+    assert_eq!(started_in(&zombie(30)), Some(8765));
+    assert_eq!(started_in(&zombie(1)), None);
+}
+
+#[tokio::test]
+async fn service_that_ends_at_once_fails_with_its_last_words() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let service = service(&folder);
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo port is taken; exit 1"]);
+
+    service.launch(command).expect("sh starts");
+    let error = service.until_ready(async || false).await.expect_err("it never answers");
+
+    assert!(error.to_string().contains("port is taken"), "{error}");
+}

@@ -1,0 +1,18 @@
+//! The tenant's window state: always equal to the fold of its changelogs up to the positions written beside the data.
+
+pub mod identity;
+pub mod keys;
+pub mod progress;
+pub mod settings;
+
+pub mod port;
+
+pub mod memory;
+pub mod rocks;
+
+pub use identity::WindowIdentity;
+pub use memory::Memory;
+pub use port::{Changes, Entry, StateStore, StoreFault, WindowStoreId};
+pub use progress::{ChangelogProgress, LoggedProgress, Progress};
+pub use rocks::{Contents, Store, StoredWindow, inspect};
+pub use settings::Settings;

@@ -1,0 +1,100 @@
+//! What the engine asks of a store, as one small trait: RocksDB stands behind it, an ordered map in simulations.
+
+use super::identity::WindowIdentity;
+use super::progress::Progress;
+use crate::kafka::TopicPartition;
+
+/// The number under which a store keeps the windows of one (window, input topic).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WindowStoreId(pub u32);
+
+/// One stored window: its start, key and state bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Window start in microseconds since 1970.
+    pub start_us: i64,
+    /// The window's key.
+    pub key: Vec<u8>,
+    /// The state's bytes.
+    pub state: Vec<u8>,
+}
+
+/// A tenant's window state. Shared by its workers; each partition is written by the worker that owns it alone.
+pub trait StateStore: Send + Sync + 'static {
+    /// The number of a window's store; known ones must have the same identity.
+    fn window(&self, identity: &WindowIdentity) -> Result<WindowStoreId, StoreFault>;
+
+    /// Whether this folder has known the window before.
+    fn knows(&self, window: &str, topic: &str) -> Result<bool, StoreFault>;
+
+    /// How far a partition has come.
+    fn progress(&self, partition: &TopicPartition) -> Result<Option<Progress>, StoreFault>;
+
+    /// States by the keys of [`super::keys::window_key`], in the order asked.
+    fn states(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFault>;
+
+    /// All windows of a partition whose start lies in `from ..= until`, by start and key.
+    fn started_within(&self, store: WindowStoreId, partition: i32, from_us: i64, until_us: i64) -> Result<Vec<Entry>, StoreFault>;
+
+    /// Applies changes and progress at once, or not at all (EOS-3).
+    fn apply(&self, changes: Changes) -> Result<(), StoreFault>;
+}
+
+/// What an epoch, or a step of a restore, changes.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// States by key; `None` deletes.
+    pub states: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// New progress of partitions.
+    pub progress: Vec<(TopicPartition, Progress)>,
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFault {
+    /// Another process has the folder open.
+    #[error("state folder {path} is in use by another process ({detail}); stop it, or give this instance another `store.dir`")]
+    Locked {
+        /// The folder.
+        path: String,
+        /// RocksDB's words.
+        detail: String,
+    },
+    /// The folder belongs to something else.
+    #[error("state folder {path} {what}; give this tenant another `store.dir` or move the folder away")]
+    Foreign {
+        /// The folder.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The declaration of a window changed so that its old state has another meaning.
+    #[error(
+        "window `{window}` was changed: {difference}; its stored state cannot be continued: give the changed window a new name, \
+         or remove its state and changelog to begin again"
+    )]
+    Changed {
+        /// The window.
+        window: String,
+        /// What differs.
+        difference: String,
+    },
+    /// The files are damaged.
+    #[error("state in {path} is damaged: {detail}")]
+    Damaged {
+        /// The folder.
+        path: String,
+        /// RocksDB's words.
+        detail: String,
+    },
+    /// The disk refuses: full, not writable, failing.
+    #[error("failed to {attempted} in {path}: {detail}")]
+    Disk {
+        /// What was attempted.
+        attempted: String,
+        /// The folder.
+        path: String,
+        /// The system's words.
+        detail: String,
+    },
+}

@@ -1,0 +1,40 @@
+//! How far a partition's state has come: written in the same batch as the data (EOS-3), and read to decide what to restore (EOS-9).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The stored progress of one input partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Identity of the input topic: a position means nothing in another one.
+    pub topic_id: String,
+    /// The next input offset that the state does not hold yet.
+    pub position: i64,
+    /// Largest event time admitted, microseconds since 1970; `None` before the first record.
+    pub stream_time_us: Option<i64>,
+    /// For each window the changelog position that the data is at least equal to.
+    pub changelogs: BTreeMap<String, ChangelogProgress>,
+}
+
+/// A position in a changelog. It may be any lower bound: replaying last values is idempotent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangelogProgress {
+    /// Identity of the changelog topic.
+    pub topic_id: String,
+    /// The next changelog offset to replay.
+    pub position: i64,
+    /// The last progress record below that position.
+    pub logged: Option<LoggedProgress>,
+}
+
+/// The progress record that every epoch writes to the changelogs it touches: what a restore from nothing needs besides the windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedProgress {
+    /// The input position that the same transaction committed.
+    pub position: i64,
+    /// Largest event time admitted, microseconds since 1970.
+    pub stream_time_us: Option<i64>,
+    /// Who wrote it, to recognise a changelog whose window has changed.
+    pub identity: String,
+}

@@ -1,0 +1,275 @@
+//! The store on RocksDB: one database per tenant and process.
+//!
+//! Durability lies in Kafka; what RocksDB has to give is that an older, *consistent* state comes back after a crash. Its
+//! write-ahead log without fsync does: a batch is there whole or not at all, and batches are lost from the end only.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::{BlockBasedOptions, DB, DBCompressionType, Direction, ErrorKind, IteratorMode, Options, ReadOptions, WriteBatch};
+
+use super::identity::WindowIdentity;
+use super::keys;
+use super::memory::Memory;
+use super::port::{Changes, Entry, StateStore, StoreFault, WindowStoreId};
+use super::progress::Progress;
+use crate::kafka::TopicPartition;
+
+const FORMAT_KEY: &[u8] = b"format";
+const FORMAT: &str = "testudo state 1";
+const IDENTITY: &str = "identity/";
+const PROGRESS: &str = "progress/";
+
+/// A tenant's state folder, open.
+pub struct Store {
+    db: DB,
+    path: PathBuf,
+    /// Numbers are handed out one at a time.
+    numbering: std::sync::Mutex<()>,
+}
+
+impl Store {
+    /// Opens the folder of `tenant` below `dir`, making it when it is not there.
+    ///
+    /// Proven damage moves the old files aside (EOS-10) and starts empty; the restore then replays the changelogs.
+    pub fn open(dir: &Path, tenant: &str, memory: &Memory) -> Result<Self, StoreFault> {
+        let path = dir.join(tenant);
+        std::fs::create_dir_all(&path).map_err(|error| disk(&path, "make the state folder", &error))?;
+        let db = match DB::open(&options(memory), &path) {
+            Err(error) if error.kind() == ErrorKind::Corruption => {
+                let aside = set_aside(&path)?;
+                tracing::error!(path = %path.display(), aside = %aside.display(), %error, "damaged state set aside, restoring from the changelogs");
+                DB::open(&options(memory), &path)
+            }
+            opened => opened,
+        }
+        .map_err(|error| fault(&path, "open the state folder", &error))?;
+        let store = Self { db, path, numbering: std::sync::Mutex::new(()) };
+        store.check_format(tenant)?;
+        Ok(store)
+    }
+
+    /// Opens the folder after `damage` was met in it: the old files are moved aside first.
+    pub fn open_after_damage(dir: &Path, tenant: &str, memory: &Memory, damage: &StoreFault) -> Result<Self, StoreFault> {
+        let path = dir.join(tenant);
+        if path.exists() {
+            let aside = set_aside(&path)?;
+            tracing::error!(path = %path.display(), aside = %aside.display(), %damage, "damaged state set aside, restoring from the changelogs");
+        }
+        Self::open(dir, tenant, memory)
+    }
+
+    fn check_format(&self, tenant: &str) -> Result<(), StoreFault> {
+        let ours = format!("{FORMAT}, tenant {tenant}");
+        match self.get(FORMAT_KEY)? {
+            None => self.db.put(FORMAT_KEY, &ours).map_err(|error| fault(&self.path, "mark the format", &error)),
+            Some(stored) if stored == ours.as_bytes() => Ok(()),
+            Some(stored) => Err(StoreFault::Foreign {
+                path: self.path.display().to_string(),
+                what: format!("holds `{}`, not `{ours}`", String::from_utf8_lossy(&stored)),
+            }),
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
+        self.db.get(key).map_err(|error| fault(&self.path, "read", &error))
+    }
+
+    fn read_json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreFault> {
+        let Some(bytes) = self.get(key.as_bytes())? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| self.damaged(format!("{key}: {error}")))
+    }
+
+    fn damaged(&self, detail: String) -> StoreFault {
+        StoreFault::Damaged { path: self.path.display().to_string(), detail }
+    }
+
+    fn identities(&self) -> Result<Vec<(u32, WindowIdentity)>, StoreFault> {
+        let mut found = Vec::new();
+        for item in self.db.iterator(IteratorMode::From(IDENTITY.as_bytes(), Direction::Forward)) {
+            let (key, value) = item.map_err(|error| fault(&self.path, "read identities", &error))?;
+            if !key.starts_with(IDENTITY.as_bytes()) {
+                break;
+            }
+            found.push(serde_json::from_slice(&value).map_err(|error| self.damaged(format!("identity: {error}")))?);
+        }
+        Ok(found)
+    }
+}
+
+impl StateStore for Store {
+    fn window(&self, identity: &WindowIdentity) -> Result<WindowStoreId, StoreFault> {
+        let _one_at_a_time = self.numbering.lock();
+        let known = self.identities()?;
+        for (number, stored) in &known {
+            if stored.window == identity.window && stored.topic == identity.topic {
+                return match identity.difference(stored) {
+                    None => Ok(WindowStoreId(*number)),
+                    Some(difference) => Err(StoreFault::Changed { window: identity.window.clone(), difference }),
+                };
+            }
+        }
+        let number = known.iter().map(|(number, _)| number + 1).max().unwrap_or(1);
+        let key = format!("{IDENTITY}{}/{}", identity.window, identity.topic);
+        let value = serde_json::to_vec(&(number, identity)).map_err(|error| self.damaged(error.to_string()))?;
+        self.db.put(key, value).map_err(|error| fault(&self.path, "write an identity", &error))?;
+        Ok(WindowStoreId(number))
+    }
+
+    fn knows(&self, window: &str, topic: &str) -> Result<bool, StoreFault> {
+        Ok(self.identities()?.iter().any(|(_, identity)| identity.window == window && identity.topic == topic))
+    }
+
+    fn progress(&self, partition: &TopicPartition) -> Result<Option<Progress>, StoreFault> {
+        self.read_json(&progress_key(partition))
+    }
+
+    fn states(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFault> {
+        let answers = self.db.multi_get(keys);
+        answers.into_iter().map(|answer| answer.map_err(|error| fault(&self.path, "read window states", &error))).collect()
+    }
+
+    fn started_within(&self, store: WindowStoreId, partition: i32, from_us: i64, until_us: i64) -> Result<Vec<Entry>, StoreFault> {
+        let mut range = ReadOptions::default();
+        range.set_total_order_seek(true);
+        if let Some(past) = until_us.checked_add(1) {
+            range.set_iterate_upper_bound(keys::window_key(store.0, partition, past, &[]));
+        }
+        let first = keys::window_key(store.0, partition, from_us, &[]);
+        let mut entries = Vec::new();
+        for item in self.db.iterator_opt(IteratorMode::From(&first, Direction::Forward), range) {
+            let (key, value) = item.map_err(|error| fault(&self.path, "scan windows", &error))?;
+            match keys::read_window_key(&key) {
+                Some(window) if window.store == store.0 && window.partition == partition => {
+                    entries.push(Entry { start_us: window.start_us, key: window.key.to_vec(), state: value.into_vec() });
+                }
+                _ => break,
+            }
+        }
+        Ok(entries)
+    }
+
+    fn apply(&self, changes: Changes) -> Result<(), StoreFault> {
+        let mut batch = WriteBatch::default();
+        for (key, state) in &changes.states {
+            match state {
+                Some(state) => batch.put(key, state),
+                None => batch.delete(key),
+            }
+        }
+        for (partition, progress) in &changes.progress {
+            let value = serde_json::to_vec(progress).map_err(|error| self.damaged(error.to_string()))?;
+            batch.put(progress_key(partition), value);
+        }
+        self.db.write(batch).map_err(|error| fault(&self.path, "apply an epoch", &error))
+    }
+}
+
+fn progress_key(partition: &TopicPartition) -> String {
+    format!("{PROGRESS}{}/{:010}", partition.topic, partition.partition)
+}
+
+fn options(memory: &Memory) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&memory.blocks);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_bloom_filter(10.0, false);
+    blocks.set_block_size(16 << 10);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_manager(&memory.writes);
+    options.set_write_buffer_size(16 << 20);
+    options.set_max_write_buffer_number(3);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_max_open_files(256);
+    options.set_max_background_jobs(2);
+    options.set_max_total_wal_size(64 << 20);
+    options.set_keep_log_file_num(3);
+    options.set_max_log_file_size(4 << 20);
+    options
+}
+
+/// A window found in a state folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredWindow {
+    /// The window's name.
+    pub window: String,
+    /// Input topic.
+    pub topic: String,
+    /// Input partition.
+    pub partition: i32,
+    /// Window start in microseconds since 1970.
+    pub start_us: i64,
+    /// The window's key.
+    pub key: Vec<keys::KeyPart>,
+}
+
+/// What a state folder holds: its windows, and each partition's progress.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// All windows.
+    pub windows: Vec<StoredWindow>,
+    /// Progress by partition.
+    pub progress: Vec<(TopicPartition, Progress)>,
+}
+
+/// Reads a tenant's state folder without taking it: for audits, beside a running process too.
+pub fn inspect(dir: &Path, tenant: &str) -> Result<Contents, StoreFault> {
+    let path = dir.join(tenant);
+    let db = DB::open_for_read_only(&Options::default(), &path, false).map_err(|error| fault(&path, "open the state folder", &error))?;
+    let store = Store { db, path, numbering: std::sync::Mutex::new(()) };
+    let identities = store.identities()?;
+    let mut contents = Contents::default();
+    for item in store.db.iterator(IteratorMode::Start) {
+        let (key, value) = item.map_err(|error| fault(&store.path, "scan the state folder", &error))?;
+        if let Some(rest) = key.strip_prefix(PROGRESS.as_bytes()) {
+            let name = String::from_utf8_lossy(rest);
+            let named = name.rsplit_once('/').and_then(|(topic, partition)| Some(TopicPartition::new(topic, partition.parse().ok()?)));
+            let partition = named.ok_or_else(|| store.damaged(format!("progress of `{name}`")))?;
+            let progress = serde_json::from_slice(&value).map_err(|error| store.damaged(format!("progress of {partition}: {error}")))?;
+            contents.progress.push((partition, progress));
+        } else if let Some(window) = keys::read_window_key(&key) {
+            let known = identities.iter().find(|(number, _)| *number == window.store);
+            let (_, identity) = known.ok_or_else(|| store.damaged(format!("windows of the unknown store {}", window.store)))?;
+            contents.windows.push(StoredWindow {
+                window: identity.window.clone(),
+                topic: identity.topic.clone(),
+                partition: window.partition,
+                start_us: window.start_us,
+                key: keys::parts(window.key).ok_or_else(|| store.damaged("a key that is not one".into()))?,
+            });
+        }
+    }
+    Ok(contents)
+}
+
+/// Moves a damaged folder aside; nothing is deleted (EOS-10).
+fn set_aside(path: &Path) -> Result<PathBuf, StoreFault> {
+    for attempt in 1..1000 {
+        let aside = path.with_extension(format!("damaged-{attempt}"));
+        if !aside.exists() {
+            std::fs::rename(path, &aside).map_err(|error| disk(path, "set the damaged folder aside", &error))?;
+            std::fs::create_dir_all(path).map_err(|error| disk(path, "make the state folder", &error))?;
+            return Ok(aside);
+        }
+    }
+    Err(StoreFault::Damaged { path: path.display().to_string(), detail: "999 damaged folders lie beside it already".into() })
+}
+
+fn fault(path: &Path, attempted: &str, error: &rocksdb::Error) -> StoreFault {
+    let (path, detail) = (path.display().to_string(), error.to_string());
+    match error.kind() {
+        ErrorKind::Corruption => StoreFault::Damaged { path, detail },
+        ErrorKind::IOError if detail.contains("lock") => StoreFault::Locked { path, detail },
+        _ => StoreFault::Disk { attempted: attempted.into(), path, detail },
+    }
+}
+
+fn disk(path: &Path, attempted: &str, error: &std::io::Error) -> StoreFault {
+    StoreFault::Disk { attempted: attempted.into(), path: path.display().to_string(), detail: error.to_string() }
+}
+
+#[cfg(test)]
+#[path = "rocks_tests.rs"]
+mod tests;

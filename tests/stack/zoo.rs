@@ -1,0 +1,181 @@
+//! The zoo's job from end to end: every record used once or refused with its reason, whoever works on it.
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::Failed;
+use testudo::emulator::Wrong;
+use testudo::stack::Stack;
+
+use crate::Test;
+use crate::job::{Job, READING, wait_for};
+
+pub const TESTS: &[Test] = &[
+    ("zoo_end_to_end_passes_the_audit", end_to_end),
+    ("wrong_records_become_dead_letters_exactly", wrong_records),
+    ("restart_continues_where_it_stood", restart),
+    ("local_state_is_used_without_replay", no_replay),
+    ("deleted_state_folder_is_restored", deleted_state),
+    ("second_process_joins_and_leaves", second_process),
+    ("new_schema_version_in_mid_stream", new_schema_version),
+    ("one_failing_tenant_leaves_the_other_running", two_tenants),
+];
+
+const RECORDS: u64 = 20_000;
+
+fn end_to_end(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 4)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, RECORDS, None, &[])?;
+
+    let result = job.drain()?;
+
+    assert_eq!(result["records"] as u64, RECORDS);
+    assert!(!job.read(&job.topic("alert"))?.is_empty(), "there are alerts");
+    assert!(job.documents("zoo_analytics")? > 0, "there are windows");
+    assert_eq!(job.documents("tortoise")?, RECORDS);
+    assert_eq!(job.dead_letters()?.get("late").copied().unwrap_or_default(), job.dead_letters()?.values().sum(), "only lateness refuses good records");
+    job.audit()
+}
+
+/// 0, 1, 10 and 50 % wrong data: as many dead letters as wrong records, by the reason of each kind.
+fn wrong_records(stack: &Stack) -> Result<(), Failed> {
+    for share in [0.0, 0.01, 0.1, 0.5] {
+        let job = Job::zoo(stack, 2)?;
+        let schema = job.register(&job.topic("in"), READING)?;
+        let kinds: Vec<Wrong> = Wrong::ALL.to_vec();
+        let shares: Vec<(Wrong, f64)> = kinds.iter().map(|kind| (*kind, share / kinds.len() as f64)).collect();
+        let report = job.emulate(schema, 7, 6_000, None, &shares)?;
+
+        job.drain()?;
+
+        let mut found = job.dead_letters()?;
+        found.remove("late");
+        let sent: u64 = report.wrong().values().sum();
+        assert_eq!(found.values().sum::<usize>() as u64, sent, "share {share}: {found:?} of {:?}", report.wrong());
+        job.audit()?;
+    }
+    Ok(())
+}
+
+fn restart(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 4)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, RECORDS, None, &[])?;
+    let first = job.start("one", &[])?;
+    job.wait_committed(RECORDS as i64 / 4)?;
+    first.terminate()?;
+    job.emulate(schema, 2, RECORDS, None, &[])?;
+
+    job.drain()?;
+
+    job.audit()
+}
+
+fn no_replay(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 2)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, RECORDS, None, &[])?;
+    job.drain()?;
+    job.emulate(schema, 2, 1_000, None, &[])?;
+
+    let again = job.start("one", &[])?;
+    job.wait_committed(RECORDS as i64 + 1_000)?;
+
+    let log = again.log();
+    assert!(log.contains("partition ready"), "{log}");
+    assert!(!log.contains("restoring from changelog"), "positions match, nothing is replayed:\n{log}");
+    again.terminate()?;
+    job.audit()
+}
+
+fn deleted_state(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 4)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, RECORDS, None, &[])?;
+    job.drain()?;
+    std::fs::remove_dir_all(job.path("state"))?;
+    job.emulate(schema, 2, RECORDS, None, &[])?;
+
+    job.drain()?;
+
+    job.audit()
+}
+
+fn second_process(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 4)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    let first = job.start("one", &[])?;
+    std::thread::scope(|scope| -> Result<(), Failed> {
+        let feeding = scope.spawn(|| job.emulate(schema, 1, 40_000, Some(4_000), &[]).map(|_| ()).map_err(|failed| format!("{failed:?}")));
+        job.wait_committed(4_000)?;
+        let second = job.start("two", &[])?;
+        wait_for("the second process to own partitions", || Ok(second.log().contains("partition ready")))?;
+        job.wait_committed(20_000)?;
+        second.terminate()?;
+        feeding.join().map_err(|_| "the emulator panicked")??;
+        Ok(())
+    })?;
+    job.wait_committed(40_000)?;
+    first.terminate()?;
+    // What this instance holds is whole again after the other one left.
+    job.drain()?;
+    job.audit()
+}
+
+fn new_schema_version(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 2)?;
+    let first = job.register(&job.topic("in"), READING)?;
+    job.emulate(first, 1, 5_000, None, &[])?;
+    let running = job.start("one", &[])?;
+    job.wait_committed(2_000)?;
+    let mut second: serde_json::Value = serde_json::from_str(READING)?;
+    second["fields"].as_array_mut().expect("fields").push(serde_json::json!({"name": "firmware", "type": "string", "default": "unknown"}));
+    let second_text = second.to_string();
+    let second = job.register(&job.topic("in"), &second_text)?;
+    assert_ne!(first, second, "another version has another id");
+    send_under(&job, second, &second_text, 2_000)?;
+    job.emulate(first, 3, 1_000, None, &[])?;
+
+    job.wait_committed(8_000)?;
+
+    running.terminate()?;
+    let mut letters = job.dead_letters()?;
+    letters.remove("late");
+    assert_eq!(letters, BTreeMap::new(), "both versions are read");
+    job.drain()?;
+    job.audit()
+}
+
+/// Readings of another schema than the tenant's own.
+pub fn send_under(job: &Job<'_>, id: testudo::avro::SchemaId, schema: &str, records: u64) -> Result<(), Failed> {
+    let emulation = testudo::emulator::Emulation {
+        topic: job.topic("in"),
+        schema: schema.to_owned(),
+        seed: 99,
+        extent: testudo::emulator::Extent::Records(records),
+        ..Default::default()
+    };
+    let kafka = testudo::kafka::Settings { bootstrap: job.stack.bootstrap().to_owned(), ..Default::default() };
+    emulation.run(&kafka, id)?;
+    Ok(())
+}
+
+/// The second tenant's topic does not exist: it waits and says so, the first works.
+fn two_tenants(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 2)?;
+    let other = crate::job::ZOO.replace("NAME", &format!("{}-other", job.name));
+    std::fs::write(job.path("tenants/other.toml"), other)?;
+    std::fs::copy(job.path(&format!("avro/{}-in-value.avsc", job.name)), job.path(&format!("avro/{}-other-in-value.avsc", job.name)))?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, 2_000, None, &[])?;
+    let files = format!("[\"{}\", \"{}\"]", job.path("tenants/tenant.toml").display(), job.path("tenants/other.toml").display());
+
+    let both = job.start("one", &[("TESTUDO__TENANTS", &files)])?;
+    job.wait_committed(2_000)?;
+
+    let log = both.log();
+    assert!(log.contains(&format!("{}-other-in", job.name)) && log.contains("do not exist"), "the other tenant says what it waits for:\n{log}");
+    both.terminate()?;
+    job.drain()?;
+    job.audit()
+}
