@@ -73,7 +73,9 @@ impl<'a> Admission<'a> {
 
     /// Takes a record through the table.
     pub fn screen(&self, record: &InputRecord) -> Screened {
-        let Some(index) = self.job.source_of.get(&record.partition.topic).copied() else { return Screened::Ignored };
+        let Some(index) = self.job.source_of.get(&record.partition.topic).copied() else {
+            return Screened::Ignored;
+        };
         let source = &self.job.sources[index];
         let (schema_id, datum) = match frame(record, source.declared.record_bytes_max) {
             Err(reason) => return Screened::Refused("frame", reason),
@@ -118,7 +120,9 @@ impl<'a> Admission<'a> {
             Err(_) => return Err("key-failed"),
         };
         let partitions = self.partitions.get(&record.partition.topic).copied().unwrap_or(1);
-        let Some(place) = source.declared.partitioner.place(key.as_bytes(), partitions) else { return Ok(key) };
+        let Some(place) = source.declared.partitioner.place(key.as_bytes(), partitions) else {
+            return Ok(key);
+        };
         match &record.key {
             None => Err("key-is-null"),
             Some(bytes) if bytes.as_slice() != key.as_bytes() => Err("key-mismatch"),
@@ -167,7 +171,9 @@ fn system_values(record: &InputRecord) -> [Value; 5] {
 }
 
 fn event_time(source: &Source, record: &InputRecord, values: &[Value]) -> Result<i64, &'static str> {
-    let Some(expression) = &source.event_time else { return Ok(record.timestamp_ms.saturating_mul(1_000)) };
+    let Some(expression) = &source.event_time else {
+        return Ok(record.timestamp_ms.saturating_mul(1_000));
+    };
     let time_us = match expression.expr.eval(values) {
         Ok(Value::Timestamp(ns)) => ns.div_euclid(1_000),
         Ok(Value::Date(days)) => i128::from(days) * 86_400_000_000,

@@ -111,7 +111,9 @@ impl Aggregate {
     pub fn compile(name: &str, call: &ast::Function, columns: &[Column]) -> Result<Self, Unaudited> {
         let unknown = || Unaudited(format!("aggregate {call}"));
         let function = function_of(name).ok_or_else(unknown)?;
-        let FunctionArguments::List(list) = &call.args else { return Err(unknown()) };
+        let FunctionArguments::List(list) = &call.args else {
+            return Err(unknown());
+        };
         if call.over.is_some() || call.null_treatment.is_some() || !call.within_group.is_empty() {
             return Err(unknown());
         }
@@ -126,7 +128,9 @@ impl Aggregate {
         };
         let mut order = Vec::new();
         for clause in &list.clauses {
-            let FunctionArgumentClause::OrderBy(columns_of_order) = clause else { return Err(unknown()) };
+            let FunctionArgumentClause::OrderBy(columns_of_order) = clause else {
+                return Err(unknown());
+            };
             for by in columns_of_order {
                 let is_descending = by.options.asc == Some(false);
                 let expr = compile_parsed(&by.expr, columns)?.expr;
@@ -237,8 +241,20 @@ impl Aggregate {
             (Function::BoolAnd, Value::Bool(held), Value::Bool(value)) => Value::Bool(held && value),
             (Function::BoolOr, Value::Bool(held), Value::Bool(value)) => Value::Bool(held || value),
             (Function::BitAnd | Function::BitOr | Function::BitXor, held, value) => self.bits(held, value),
-            (Function::Min, held, value) => if rank(&value, &held) == Ordering::Less { value } else { held },
-            (_, held, value) => if rank(&value, &held) == Ordering::Greater { value } else { held },
+            (Function::Min, held, value) => {
+                if rank(&value, &held) == Ordering::Less {
+                    value
+                } else {
+                    held
+                }
+            }
+            (_, held, value) => {
+                if rank(&value, &held) == Ordering::Greater {
+                    value
+                } else {
+                    held
+                }
+            }
         }
     }
 
@@ -259,10 +275,22 @@ impl Aggregate {
         for ((by, left), right) in self.order.iter().zip(left).zip(right) {
             let order = match (left.is_null(), right.is_null()) {
                 (true, true) => Ordering::Equal,
-                (true, false) => if by.nulls_first { Ordering::Less } else { Ordering::Greater },
-                (false, true) => if by.nulls_first { Ordering::Greater } else { Ordering::Less },
+                (true, false) => {
+                    if by.nulls_first {
+                        Ordering::Less
+                    } else {
+                        Ordering::Greater
+                    }
+                }
+                (false, true) => {
+                    if by.nulls_first {
+                        Ordering::Greater
+                    } else {
+                        Ordering::Less
+                    }
+                }
                 (false, false) => {
-                    let order = left.compare(right).unwrap_or(Ordering::Equal);
+                    let order = left.rank(right).unwrap_or(Ordering::Equal);
                     if by.is_descending { order.reverse() } else { order }
                 }
             };
@@ -278,7 +306,13 @@ impl Aggregate {
     pub fn finish(&self, fold: &Fold) -> Value {
         match &fold.state {
             State::Count(count) => Value::Long(*count),
-            State::Sum(sum) => if sum.is_empty { Value::Null } else { Value::Double(sum.total()) },
+            State::Sum(sum) => {
+                if sum.is_empty {
+                    Value::Null
+                } else {
+                    Value::Double(sum.total())
+                }
+            }
             State::Mean(_, 0) | State::DecimalMean(_, _, 0) => Value::Null,
             State::Mean(sum, count) => Value::Double(sum.total() / *count as f64),
             State::DecimalMean(sum, scale, count) => match self.kind {
@@ -306,7 +340,7 @@ fn rank(left: &Value, right: &Value) -> Ordering {
         _ => false,
     };
     match (is_nan(left), is_nan(right)) {
-        (false, false) => left.compare(right).unwrap_or(Ordering::Equal),
+        (false, false) => left.rank(right).unwrap_or(Ordering::Equal),
         (left, right) => left.cmp(&right),
     }
 }

@@ -1,15 +1,11 @@
 //! Expected against observed, one row for each kind of effect. Pure: facts in, report out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::documents;
-use super::facts::{DocumentHashes, Expected, ExpectedLetter, ExpectedWindow, Observed, ObservedDocument, ObservedLetter, ObservedWindow, Place, StoredKey, WindowId};
-use super::job::{Declaration, WindowDeclaration};
+use super::facts::{Expected, ExpectedLetter, ExpectedWindow, Observed, ObservedLetter, ObservedWindow, Place, StoredKey, WindowId};
+use super::job::Declaration;
 use super::report::{Kind, Report};
-use super::value::avro_name;
-use crate::kafka::TopicPartition;
-use crate::tenant::CollectionOf;
 
 /// The reason of records whose result did not fit its topic: only the encoder knows, so it is taken on trust.
 const OUTPUT_TOO_LARGE: &str = "output-too-large";
@@ -28,11 +24,12 @@ pub fn compare(declaration: &Declaration, expected: &Expected, observed: &Observ
     comparison.report
 }
 
-struct Comparison<'a> {
-    declaration: &'a Declaration,
-    expected: &'a Expected,
-    observed: &'a Observed,
-    report: Report,
+/// A comparison under way.
+pub(super) struct Comparison<'a> {
+    pub(super) declaration: &'a Declaration,
+    pub(super) expected: &'a Expected,
+    pub(super) observed: &'a Observed,
+    pub(super) report: Report,
 }
 
 impl Comparison<'_> {
@@ -53,7 +50,10 @@ impl Comparison<'_> {
                 _ => {}
             }
             if position.start > 0 && position.committed.is_some() {
-                self.report.warnings.push(format!("{}: records below {} are gone, what they made cannot be recomputed", position.partition, position.start));
+                self.report.warnings.push(format!(
+                    "{}: records below {} are gone, what they made cannot be recomputed",
+                    position.partition, position.start
+                ));
             }
         }
     }
@@ -68,7 +68,9 @@ impl Comparison<'_> {
     fn alerts(&mut self) {
         let nothing = HashMap::new();
         for (alert, index) in self.declaration.alerts.iter().zip(0..) {
-            let Some(expected) = self.expected.alerts.get(&index) else { continue };
+            let Some(expected) = self.expected.alerts.get(&index) else {
+                continue;
+            };
             let observed = self.observed.alerts.get(&index).unwrap_or(&nothing);
             let row = format!("alert {}", alert.name);
             let count = |alerts: &HashMap<_, Vec<(u128, Place)>>| alerts.values().map(Vec::len).sum();
@@ -81,12 +83,23 @@ impl Comparison<'_> {
                 let (mut lacking, surplus) = unmatched(expected, found);
                 lacking.retain(|place| !excused.contains(place));
                 let pairs = lacking.len().min(surplus.len());
-                wrong.extend(lacking.iter().zip(&surplus).map(|(input, output)| (Kind::Different, output.clone(), format!("does not say what input {input} calls for"))));
+                wrong.extend(
+                    lacking
+                        .iter()
+                        .zip(&surplus)
+                        .map(|(input, output)| (Kind::Different, output.clone(), format!("does not say what input {input} calls for"))),
+                );
                 wrong.extend(lacking[pairs..].iter().map(|place| (Kind::Missing, place.clone(), "this input's alert is not there".into())));
-                wrong.extend(surplus[pairs..].iter().map(|place| (Kind::Extra, place.clone(), "more alerts of this key and timestamp than inputs".into())));
+                wrong.extend(
+                    surplus[pairs..]
+                        .iter()
+                        .map(|place| (Kind::Extra, place.clone(), "more alerts of this key and timestamp than inputs".into())),
+                );
             }
             let unasked = observed.iter().filter(|(identity, _)| !expected.contains_key(*identity)).flat_map(|(_, found)| found);
-            wrong.extend(unasked.map(|(_, place)| (Kind::Extra, place.clone(), "no input calls for an alert of this key and timestamp here".into())));
+            wrong.extend(
+                unasked.map(|(_, place)| (Kind::Extra, place.clone(), "no input calls for an alert of this key and timestamp here".into())),
+            );
             self.note_all(wrong);
         }
     }
@@ -101,7 +114,10 @@ impl Comparison<'_> {
     /// Inputs whose result a stage reported as too large to be written.
     fn excused(&self, stage: &str) -> HashSet<Place> {
         let of_stage = self.observed.letters.iter().filter(|((_, of), _)| &**of == stage);
-        of_stage.filter(|(_, letters)| letters.iter().any(|letter| letter.reason == OUTPUT_TOO_LARGE)).map(|((place, _), _)| place.clone()).collect()
+        of_stage
+            .filter(|(_, letters)| letters.iter().any(|letter| letter.reason == OUTPUT_TOO_LARGE))
+            .map(|((place, _), _)| place.clone())
+            .collect()
     }
 
     fn windows(&mut self) {
@@ -110,7 +126,11 @@ impl Comparison<'_> {
             if unaudited.contains(format!("window.{}", window.name).as_str()) {
                 continue;
             }
-            let expected = self.expected.windows.iter().filter(|(id, _)| id.window == index && (!window.is_final || self.expected.windows[*id].is_closed));
+            let expected = self
+                .expected
+                .windows
+                .iter()
+                .filter(|(id, _)| id.window == index && (!window.is_final || self.expected.windows[*id].is_closed));
             let found = self.observed.windows.keys().filter(|id| id.window == index).count();
             let row = format!("window {}", window.name);
             self.report.row(&row, expected.count(), found);
@@ -123,7 +143,9 @@ impl Comparison<'_> {
                     None => self.report.wrong(Kind::Missing, describe(id), format!("no result; expected {}", expected.text)),
                 }
             }
-            for (id, observed) in self.observed.windows.iter().filter(|(id, _)| id.window == index && !self.expected.windows.contains_key(*id)) {
+            for (id, observed) in
+                self.observed.windows.iter().filter(|(id, _)| id.window == index && !self.expected.windows.contains_key(*id))
+            {
                 for (_, place) in &observed.results {
                     self.report.wrong(Kind::Extra, place, format!("no input falls into {}", describe(id)));
                 }
@@ -137,7 +159,11 @@ impl Comparison<'_> {
         self.unreadable("dead letters");
         for ((place, stage), expected) in &self.expected.letters {
             match self.observed.letters.get(&(place.clone(), stage.clone())).map(Vec::as_slice) {
-                None | Some([]) => self.report.wrong(Kind::Missing, place, format!("no dead letter of stage {stage}, reason {}", expected.reasons.join(" or "))),
+                None | Some([]) => self.report.wrong(
+                    Kind::Missing,
+                    place,
+                    format!("no dead letter of stage {stage}, reason {}", expected.reasons.join(" or ")),
+                ),
                 Some([first, more @ ..]) => {
                     if let Some(difference) = difference(stage, expected, first) {
                         self.report.wrong(Kind::Different, place, format!("dead letter {}: {difference}", first.place));
@@ -154,104 +180,22 @@ impl Comparison<'_> {
                 if self.expected.unaudited_stages.contains(stage) || letter.reason == OUTPUT_TOO_LARGE {
                     trusted += 1;
                 } else {
-                    self.report.wrong(Kind::Extra, place, format!("dead letter {} of stage {stage}, reason {} for a record that is not refused there", letter.place, letter.reason));
+                    self.report.wrong(
+                        Kind::Extra,
+                        place,
+                        format!(
+                            "dead letter {} of stage {stage}, reason {} for a record that is not refused there",
+                            letter.place, letter.reason
+                        ),
+                    );
                 }
             }
         }
         if trusted > 0 {
-            self.report.warnings.push(format!("{trusted} dead letters are taken on trust: of stages that are not audited, or {OUTPUT_TOO_LARGE}"));
+            self.report
+                .warnings
+                .push(format!("{trusted} dead letters are taken on trust: of stages that are not audited, or {OUTPUT_TOO_LARGE}"));
         }
-    }
-
-    fn collections(&mut self) {
-        for collection in &self.declaration.collections {
-            let Some(documents) = self.observed.documents.get(&collection.name) else { continue };
-            match collection.of {
-                CollectionOf::Window(window) => self.window_collection(&collection.name, window, documents),
-                CollectionOf::Source(source) => self.source_collection(&collection.name, source, documents),
-                CollectionOf::Alert(alert) => self.alert_collection(&collection.name, alert, documents),
-            }
-        }
-    }
-
-    /// A window's collection holds the last result of each window: its values, and where they came from.
-    fn window_collection(&mut self, name: &str, index: usize, documents: &[ObservedDocument]) {
-        let declared = &self.declaration.windows[index];
-        let mut wanted: BTreeMap<u128, Vec<(DocumentHashes, &Place, &WindowId)>> = BTreeMap::new();
-        for (id, window) in self.observed.windows.iter().filter(|(id, _)| id.window == index) {
-            let Some((_, last)) = window.results.last() else { continue };
-            let hashes = last_document(declared, id, window);
-            wanted.entry(hashes.id).or_default().push((hashes, last, id));
-        }
-        self.report.row(format!("mongo {name}"), wanted.len(), documents.len());
-        for document in documents {
-            let Some(candidates) = wanted.remove(&document.id_hash) else {
-                self.report.wrong(Kind::Extra, &document.id, "no result in the output topic calls for this document");
-                continue;
-            };
-            // Of one key in two topics the first origin's result stays (KEY-1), so any of them will do.
-            let is_right = |(hashes, last, _): &(DocumentHashes, &Place, &WindowId)| hashes.document == document.hash && document.source.as_ref() == Some(*last);
-            if !candidates.iter().any(is_right) {
-                let made_from = document.source.as_ref().map_or_else(|| "nothing it names".into(), ToString::to_string);
-                let last = candidates.iter().map(|(_, last, _)| last.to_string()).collect::<Vec<_>>().join(" or ");
-                self.report.wrong(Kind::Different, &document.id, format!("made from {made_from}, the last result is {last}"));
-            }
-        }
-        let excused = self.set_aside(name);
-        for (_, last, id) in wanted.into_values().flatten().filter(|(_, last, _)| !excused.contains(last)) {
-            self.report.wrong(Kind::Missing, describe(id), format!("no document; the last result is {last}"));
-        }
-    }
-
-    /// A source's collection holds every admitted record up to the committed positions, exactly once; the sink may be further.
-    fn source_collection(&mut self, name: &str, source: usize, documents: &[ObservedDocument]) {
-        let committed: HashMap<&TopicPartition, i64> =
-            self.observed.positions.iter().map(|position| (&position.partition, position.committed.unwrap_or(0))).collect();
-        let is_ahead = |document: &&ObservedDocument| {
-            document.source.as_ref().is_some_and(|place| committed.get(&place.partition).is_some_and(|position| place.offset >= *position))
-        };
-        let (ahead, documents): (Vec<&ObservedDocument>, Vec<&ObservedDocument>) = documents.iter().partition(is_ahead);
-        self.record_collection(name, self.expected.admitted.get(&source), &documents);
-        if !ahead.is_empty() {
-            self.report.warnings.push(format!("mongo {name}: {} documents of records beyond the committed positions were not looked at", ahead.len()));
-        }
-    }
-
-    /// An alert's collection holds every record of the alert's topic.
-    fn alert_collection(&mut self, name: &str, alert: usize, documents: &[ObservedDocument]) {
-        let documents: Vec<&ObservedDocument> = documents.iter().collect();
-        self.record_collection(name, self.observed.alert_documents.get(&alert), &documents);
-    }
-
-    /// One document for each record, none besides.
-    fn record_collection(&mut self, name: &str, wanted: Option<&BTreeMap<Place, DocumentHashes>>, documents: &[&ObservedDocument]) {
-        let nothing = BTreeMap::new();
-        let wanted = wanted.unwrap_or(&nothing);
-        self.report.row(format!("mongo {name}"), wanted.len(), documents.len());
-        let mut seen: BTreeSet<&Place> = BTreeSet::new();
-        for document in documents {
-            match document.source.as_ref().and_then(|place| Some((place, wanted.get(place)?))) {
-                Some((place, _)) if !seen.insert(place) => self.report.wrong(Kind::Extra, place, format!("one more document, {}", document.id)),
-                Some((place, hashes)) if hashes.document != document.hash || hashes.id != document.id_hash => {
-                    self.report.wrong(Kind::Different, place, "the document does not say what the record does");
-                }
-                Some(_) => {}
-                None => self.report.wrong(Kind::Extra, &document.id, "no record calls for this document"),
-            }
-        }
-        let excused = self.set_aside(name);
-        for place in wanted.keys().filter(|place| !seen.contains(place) && !excused.contains(place)) {
-            self.report.wrong(Kind::Missing, place, "no document");
-        }
-    }
-
-    /// Records that the sink says make no document: taken on trust.
-    fn set_aside(&mut self, name: &str) -> BTreeSet<Place> {
-        let set_aside = self.observed.set_aside.get(name).cloned().unwrap_or_default();
-        if !set_aside.is_empty() {
-            self.report.warnings.push(format!("mongo {name}: {} records were set aside and have no document", set_aside.len()));
-        }
-        set_aside
     }
 
     /// The store holds exactly the windows that stream time has not closed.
@@ -328,7 +272,12 @@ fn updates(report: &mut Report, id: &WindowId, expected: &ExpectedWindow, observ
         };
     }
     if let (false, Some((_, place))) = (is_last_right, observed.results.last()) {
-        let detail = format!("the last result of {} is that after {from} of {} records; in the end {}", describe(id), expected.after_each.len(), expected.text);
+        let detail = format!(
+            "the last result of {} is that after {from} of {} records; in the end {}",
+            describe(id),
+            expected.after_each.len(),
+            expected.text
+        );
         report.wrong(Kind::Different, place, detail);
     }
 }
@@ -351,18 +300,11 @@ fn difference(stage: &Arc<str>, expected: &ExpectedLetter, found: &ObservedLette
     (!is_whole_or_cut).then(|| format!("{kept} bytes of {said}, the record has {length}, or other bytes"))
 }
 
-/// What the document of a window's last result should hold.
-fn last_document(declared: &WindowDeclaration, id: &WindowId, window: &ObservedWindow) -> DocumentHashes {
-    let fields: Vec<(&str, &super::value::Value)> = window.last.iter().map(|(name, value)| (&**name, value)).collect();
-    let by: Vec<String> = declared.by.iter().map(|(name, _)| avro_name(name)).collect();
-    let by: Vec<&str> = by.iter().map(String::as_str).collect();
-    documents::result_hashes(&fields, &by, &id.origin)
-}
-
 fn micros(us: i64) -> String {
     super::time::timestamp_text(i128::from(us) * 1_000)
 }
 
-fn describe(id: &WindowId) -> String {
+/// A window in words.
+pub(super) fn describe(id: &WindowId) -> String {
     format!("window of {} from {} key {}", id.origin, micros(id.start_us), String::from_utf8_lossy(&id.key))
 }

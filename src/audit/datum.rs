@@ -278,7 +278,8 @@ mod tests {
     use super::*;
 
     const READING: &str = r#"{"type": "record", "name": "R", "fields": [
-        {"name": "dev_id", "type": "string"}, {"name": "note", "type": ["null", "string"]}, {"name": "tags", "type": {"type": "array", "items": "int"}}]}"#;
+        {"name": "dev_id", "type": "string"}, {"name": "note", "type": ["null", "string"]},
+        {"name": "tags", "type": {"type": "array", "items": "int"}}]}"#;
 
     fn read(json: &str, bytes: &[u8]) -> Result<Datum, Malformed> {
         Shape::parse(json, &[]).expect("a schema").read(bytes)

@@ -153,7 +153,9 @@ fn canonical_document(document: &Document, except: &[&str], bytes: &mut Vec<u8>)
     for (name, written, value) in fields {
         sized(bytes, 0, name.as_bytes());
         match value {
-            Bson::Int32(number) if matches!(written.as_str(), "partition" | "offset" | "schema_id") => canonical(&Bson::Int64(i64::from(*number)), bytes),
+            Bson::Int32(number) if matches!(written.as_str(), "partition" | "offset" | "schema_id") => {
+                canonical(&Bson::Int64(i64::from(*number)), bytes)
+            }
             other => canonical(other, bytes),
         }
     }
@@ -236,8 +238,10 @@ mod tests {
         let fields = [("dev_id", &device), ("window_start", &start), ("total", &total)];
         let origin = TopicPartition::new("in", 0);
         let found = doc! {
-            "_id": { "dev-id": "t1", "window": DateTime::from_millis(60_000) }, "window_start": DateTime::from_millis(60_000), "total": 3_i64,
-            "origin": "in/0", "tenant_version": "v", "schema_id": 1, "source": { "topic": "out", "topic_id": "x", "partition": 0, "offset": 5_i64 },
+            "_id": { "dev-id": "t1", "window": DateTime::from_millis(60_000) },
+            "window_start": DateTime::from_millis(60_000), "total": 3_i64,
+            "origin": "in/0", "tenant_version": "v", "schema_id": 1,
+            "source": { "topic": "out", "topic_id": "x", "partition": 0, "offset": 5_i64 },
         };
 
         let expected = result_hashes(&fields, &["dev_id"], &origin);

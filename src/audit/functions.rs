@@ -58,8 +58,8 @@ pub enum Function {
     EndsWith,
     /// `contains`
     Contains,
-    /// `date_trunc` to a part
-    DateTrunc(Arc<str>),
+    /// `date_trunc` to a part, and whether it goes through 64 bits of nanoseconds: parts that calendars or zones change do
+    DateTrunc(Arc<str>, bool),
     /// `date_part` of a part
     DatePart(Arc<str>),
     /// `date_part('epoch', …)`
@@ -79,7 +79,9 @@ pub struct Call {
 /// Finds a function; `literals` are the arguments' values where they are constants. `None`: not known, or not for these types.
 pub fn resolve(name: &str, types: &[Type], literals: &[Option<&Value>]) -> Option<Call> {
     let call = |function, arguments: Vec<Type>, result| Some(Call { function, arguments, result });
-    let text = |count: usize| (types.len() == count && types.iter().all(|found| matches!(found, Type::Text | Type::Null))).then(|| vec![Type::Text; count]);
+    let text = |count: usize| {
+        (types.len() == count && types.iter().all(|found| matches!(found, Type::Text | Type::Null))).then(|| vec![Type::Text; count])
+    };
     match (name, types) {
         ("abs", [number]) if number.is_numeric() => call(Function::Abs, vec![*number], *number),
         ("ceil" | "floor", [number]) => {
@@ -116,18 +118,31 @@ pub fn resolve(name: &str, types: &[Type], literals: &[Option<&Value>]) -> Optio
             let arguments = [Type::Text].into_iter().chain(rest.iter().map(|_| Type::Long)).collect();
             call(Function::Substr, arguments, Type::Text)
         }
-        ("trim" | "btrim", _) => text(1).and_then(|arguments| call(Function::Trim(true, true), arguments, Type::Text)),
-        ("ltrim", _) => text(1).and_then(|arguments| call(Function::Trim(true, false), arguments, Type::Text)),
-        ("rtrim", _) => text(1).and_then(|arguments| call(Function::Trim(false, true), arguments, Type::Text)),
+        ("trim" | "btrim" | "ltrim" | "rtrim", _) => {
+            text(1).and_then(|arguments| call(Function::Trim(name != "rtrim", name != "ltrim"), arguments, Type::Text))
+        }
         ("replace", _) => text(3).and_then(|arguments| call(Function::Replace, arguments, Type::Text)),
         ("starts_with", _) => text(2).and_then(|arguments| call(Function::StartsWith, arguments, Type::Bool)),
         ("ends_with", _) => text(2).and_then(|arguments| call(Function::EndsWith, arguments, Type::Bool)),
         ("contains", _) => text(2).and_then(|arguments| call(Function::Contains, arguments, Type::Bool)),
+        _ => resolve_date(name, types, literals),
+    }
+}
+
+/// Functions of instants and their parts.
+fn resolve_date(name: &str, types: &[Type], literals: &[Option<&Value>]) -> Option<Call> {
+    let call = |function, arguments, result| Some(Call { function, arguments, result });
+    match (name, types) {
         ("date_trunc" | "datetrunc", [Type::Text, instant]) => {
             let part = part_name(literals[0]?)?;
             let instant = instant_of(*instant)?;
             time::truncate(&part, 0)?;
-            call(Function::DateTrunc(part.into()), vec![Type::Text, instant], instant)
+            let is_plain = match part.as_str() {
+                "microsecond" | "millisecond" | "second" | "minute" => true,
+                "hour" | "day" => !matches!(instant, Type::Timestamp(_, true)),
+                _ => false,
+            };
+            call(Function::DateTrunc(part.into(), !is_plain), vec![Type::Text, instant], instant)
         }
         ("date_part" | "datepart", [Type::Text, instant]) => {
             let part = part_name(literals[0]?)?;
@@ -228,8 +243,15 @@ impl Function {
                 }
                 Ok(Value::Double(base.powf(*exponent)))
             }
-            (Self::DateTrunc(part), [_, Value::Timestamp(ns)]) => time::truncate(part, *ns).map(Value::Timestamp).ok_or_else(|| Failed("unknown part".into())),
-            (Self::DatePart(part), [_, Value::Timestamp(ns)]) => time::part(part, *ns).map(Value::Int).ok_or_else(|| Failed("unknown part".into())),
+            (Self::DateTrunc(_, true), [_, Value::Timestamp(ns)]) if i64::try_from(*ns).is_err() => {
+                Err(Failed("timestamp out of range".into()))
+            }
+            (Self::DateTrunc(part, _), [_, Value::Timestamp(ns)]) => {
+                time::truncate(part, *ns).map(Value::Timestamp).ok_or_else(|| Failed("unknown part".into()))
+            }
+            (Self::DatePart(part), [_, Value::Timestamp(ns)]) => {
+                time::part(part, *ns).map(Value::Int).ok_or_else(|| Failed("unknown part".into()))
+            }
             (Self::Epoch, [_, Value::Timestamp(ns)]) => Ok(Value::Double(*ns as f64 / 1e9)),
             (Self::Substr, [_, _, Value::Long(count)]) if *count < 0 => Err(Failed("negative substring length".into())),
             (_, [Value::Text(text), rest @ ..]) => Ok(self.on_text(text, rest)),
@@ -305,5 +327,9 @@ fn substr(text: &str, rest: &[Value]) -> String {
 
 /// The value that stands `wanted` to all others; nulls do not take part.
 fn extreme(values: Vec<Value>, wanted: Ordering) -> Value {
-    values.into_iter().filter(|value| !value.is_null()).reduce(|best, value| if value.compare(&best) == Some(wanted) { value } else { best }).unwrap_or(Value::Null)
+    values
+        .into_iter()
+        .filter(|value| !value.is_null())
+        .reduce(|best, value| if value.rank(&best) == Some(wanted) { value } else { best })
+        .unwrap_or(Value::Null)
 }

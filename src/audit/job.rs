@@ -143,7 +143,11 @@ impl Declaration {
             sources: sources.collect(),
             alerts: alerts.collect(),
             windows: windows.collect(),
-            collections: tenant.collections.iter().map(|collection| Collection { name: collection.name.clone(), of: collection.of }).collect(),
+            collections: tenant
+                .collections
+                .iter()
+                .map(|collection| Collection { name: collection.name.clone(), of: collection.of })
+                .collect(),
         }
     }
 }
@@ -252,7 +256,8 @@ impl Job {
             compiled.map_err(|error| note(&stage, error)).ok()
         });
         let windows = windows.collect();
-        let source_of = declaration.sources.iter().zip(0..).flat_map(|(source, index)| source.topics.iter().map(move |topic| (topic.clone(), index)));
+        let source_of =
+            declaration.sources.iter().zip(0..).flat_map(|(source, index)| source.topics.iter().map(move |topic| (topic.clone(), index)));
         Ok(Self { alerts, windows, unaudited, source_of: source_of.collect(), sources })
     }
 }
@@ -262,11 +267,17 @@ impl Source {
         let topic = || declared.topics.first().map_or_else(String::new, ToString::to_string);
         let reader_fault = |cause: String| JobFault::Reader { topic: topic(), cause };
         let reader = Shape::parse(&declared.reader, &[]).map_err(|error| reader_fault(error.to_string()))?;
-        let Schema::Record(record) = &reader.root else { return Err(reader_fault("it is not a record".into())) };
+        let Schema::Record(record) = &reader.root else {
+            return Err(reader_fault("it is not a record".into()));
+        };
         if record.fields.len() != declared.columns.len() {
             return Err(reader_fault(format!("it has {} fields, the source {} columns", record.fields.len(), declared.columns.len())));
         }
-        let tenants = record.fields.iter().zip(&declared.columns).map(|(field, name)| Column { name: name.clone(), kind: column_type(&reader, &field.schema) });
+        let tenants = record
+            .fields
+            .iter()
+            .zip(&declared.columns)
+            .map(|(field, name)| Column { name: name.clone(), kind: column_type(&reader, &field.schema) });
         let columns: Vec<Column> = tenants.chain(SYSTEM_COLUMNS.map(|(name, kind)| Column { name: name.into(), kind })).collect();
         let tenant_columns = record.fields.len();
         let source_fault = |cause| JobFault::Source { topic: topic(), cause };
@@ -284,11 +295,17 @@ impl Alert {
 }
 
 impl Window {
-    fn compile(declared: &WindowDeclaration, stage: &str, sources: &[Source], note: &mut impl FnMut(&str, Unaudited)) -> Result<Self, Unaudited> {
+    fn compile(
+        declared: &WindowDeclaration,
+        stage: &str,
+        sources: &[Source],
+        note: &mut impl FnMut(&str, Unaudited),
+    ) -> Result<Self, Unaudited> {
         let source = &sources[declared.source].columns;
         let filter = declared.filter.as_deref().map(|sql| compile(sql, source)).transpose()?;
         let by: Vec<Typed> = declared.by.iter().map(|(_, sql)| compile(sql, source)).collect::<Result<_, _>>()?;
-        let mut finished: Vec<Column> = declared.by.iter().zip(&by).map(|((name, _), typed)| Column { name: name.clone(), kind: typed.kind }).collect();
+        let mut finished: Vec<Column> =
+            declared.by.iter().zip(&by).map(|((name, _), typed)| Column { name: name.clone(), kind: typed.kind }).collect();
         let bounds = ["window_start", "window_end"];
         finished.extend(bounds.map(|name| Column { name: name.into(), kind: Type::Timestamp(Unit::Micro, true) }));
         let (mut aggregates, mut select, mut left_out) = (Vec::new(), Vec::new(), Vec::new());

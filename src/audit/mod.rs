@@ -8,29 +8,36 @@
 //!
 //! Not recomputed: approximate aggregates; `output-too-large`, which only the encoder can know.
 
-mod value;
+mod aggregate;
+mod cast;
+mod eval;
+mod functions;
+mod sql;
+mod sql_steps;
 mod time;
 mod types;
-mod cast;
-mod functions;
-mod eval;
-mod sql;
-mod aggregate;
+mod value;
 
 mod datum;
-mod resolve;
 mod readable;
+mod resolve;
 
-mod job;
-mod facts;
-mod documents;
 mod admission;
-mod recompute;
-mod outputs;
-mod report;
 mod compare;
+mod compare_documents;
+mod documents;
+mod facts;
+mod job;
+mod outputs;
+mod recompute;
+mod report;
 
 mod observe;
+
+#[cfg(test)]
+mod against_engine_tests;
+#[cfg(test)]
+mod zoo;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -105,7 +112,9 @@ pub enum AuditError {
         cause: Box<mongodb::error::Error>,
     },
     /// The service worked on while its outputs were read.
-    #[error("failed to audit tenant {tenant}: its positions moved in each of {ATTEMPTS} attempts; stop the service or its inputs and try again")]
+    #[error(
+        "failed to audit tenant {tenant}: its positions moved in each of {ATTEMPTS} attempts; stop the service or its inputs and try again"
+    )]
     Moving {
         /// The tenant.
         tenant: String,
@@ -163,7 +172,10 @@ pub async fn audit(options: Options) -> Result<Report, AuditError> {
     Err(AuditError::Moving { tenant: reading.declaration.tenant.clone() })
 }
 
-async fn on_blocking<T: Send + 'static>(reading: &Arc<Reading>, work: impl FnOnce(&Reading) -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
+async fn on_blocking<T: Send + 'static>(
+    reading: &Arc<Reading>,
+    work: impl FnOnce(&Reading) -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
     let reading = reading.clone();
     tokio::task::spawn_blocking(move || work(&reading)).await
 }

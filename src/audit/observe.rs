@@ -62,7 +62,8 @@ impl Cluster {
         let mut partitions = HashMap::new();
         for topic in topics {
             let attempted = || format!("describe topic {topic}");
-            let metadata = self.committed.fetch_metadata(Some(topic), REQUEST_WAIT).map_err(|error| AuditError::kafka(attempted(), &error))?;
+            let metadata =
+                self.committed.fetch_metadata(Some(topic), REQUEST_WAIT).map_err(|error| AuditError::kafka(attempted(), &error))?;
             let found = metadata.topics().iter().find(|found| found.name() == &**topic && found.error().is_none());
             if let Some(found) = found.filter(|found| !found.partitions().is_empty()) {
                 partitions.insert(topic.clone(), found.partitions().len() as i32);
@@ -82,7 +83,10 @@ impl Cluster {
                 list.add_partition(topic, partition);
             }
         }
-        let committed = self.committed.committed_offsets(list, REQUEST_WAIT).map_err(|error| AuditError::kafka("read the group's committed positions".into(), &error))?;
+        let committed = self
+            .committed
+            .committed_offsets(list, REQUEST_WAIT)
+            .map_err(|error| AuditError::kafka("read the group's committed positions".into(), &error))?;
         let mut positions = Vec::new();
         for element in committed.elements() {
             let partition = TopicPartition::new(element.topic(), element.partition());
@@ -98,7 +102,9 @@ impl Cluster {
 
     fn bounds(&self, consumer: &BaseConsumer, partition: &TopicPartition) -> Result<(i64, i64), AuditError> {
         let attempted = || format!("read the bounds of {partition}");
-        consumer.fetch_watermarks(&partition.topic, partition.partition, REQUEST_WAIT).map_err(|error| AuditError::kafka(attempted(), &error))
+        consumer
+            .fetch_watermarks(&partition.topic, partition.partition, REQUEST_WAIT)
+            .map_err(|error| AuditError::kafka(attempted(), &error))
     }
 
     /// Waits until everything that is written to `topic` now is committed or aborted; a warning when it is not in time.
@@ -136,7 +142,8 @@ impl Cluster {
         let mut list = TopicPartitionList::new();
         let mut open: HashMap<i32, i64> = HashMap::new();
         for (partition, end) in until.iter().filter(|(_, end)| *end != Some(0)) {
-            list.add_partition_offset(topic, *partition, Offset::Beginning).map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
+            list.add_partition_offset(topic, *partition, Offset::Beginning)
+                .map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
             open.insert(*partition, end.unwrap_or(i64::MAX));
         }
         self.committed.assign(&list).map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
@@ -144,26 +151,30 @@ impl Cluster {
         while !open.is_empty() {
             match self.committed.poll(Duration::from_millis(500)) {
                 Some(Ok(message)) => {
-                    let end = open.get(&message.partition()).copied();
-                    match end {
-                        Some(end) if message.offset() < end => take(record_of(topic, &message))?,
-                        Some(_) => {
-                            open.remove(&message.partition());
-                        }
-                        None => {}
+                    let Some(end) = open.get(&message.partition()).copied() else {
+                        continue;
+                    };
+                    if message.offset() < end {
+                        take(record_of(topic, &message))?;
                     }
-                    if end.is_some_and(|end| message.offset() + 1 >= end) {
+                    if end - message.offset() <= 1 {
                         open.remove(&message.partition());
                     }
+                    deadline = Deadline::after(&*self.clock, STALLED_AFTER);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     open.remove(&partition);
+                    deadline = Deadline::after(&*self.clock, STALLED_AFTER);
                 }
-                Some(Err(error)) => tracing::warn!(%topic, %error, "trouble while reading"),
-                None if deadline.is_over(&*self.clock) => return Err(AuditError::Stalled { topic: topic.to_string() }),
-                None => continue,
+                trouble => {
+                    if let Some(Err(error)) = trouble {
+                        tracing::warn!(%topic, %error, "trouble while reading");
+                    }
+                    if deadline.is_over(&*self.clock) {
+                        return Err(AuditError::Stalled { topic: topic.to_string() });
+                    }
+                }
             }
-            deadline = Deadline::after(&*self.clock, STALLED_AFTER);
         }
         self.committed.unassign().map_err(|error| AuditError::kafka(format!("release {topic}"), &error))
     }
@@ -185,7 +196,9 @@ fn consumer(settings: &Settings, group: &str, isolation: &str) -> Result<BaseCon
 }
 
 fn record_of(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> InputRecord {
-    let headers = message.headers().map(|headers| headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect());
+    let headers = message
+        .headers()
+        .map(|headers| headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect());
     InputRecord {
         partition: TopicPartition::new(topic.clone(), message.partition()),
         offset: message.offset(),
@@ -213,7 +226,9 @@ impl Schemas {
         let mut tries = 0;
         loop {
             match self.runtime.block_on(self.registry.schema(SchemaId(id))) {
-                Ok(fetched) => return Ok(WriterSchema::Known { json: fetched.json, references: fetched.references }),
+                Ok(fetched) => {
+                    return Ok(WriterSchema::Known { json: fetched.json, references: fetched.references });
+                }
                 Err(RegistryFault::NotFound(_)) => return Ok(WriterSchema::Missing),
                 Err(RegistryFault::Bad(_) | RegistryFault::Refused { .. }) => return Ok(WriterSchema::Unusable),
                 Err(_) if tries < REGISTRY_TRIES => {

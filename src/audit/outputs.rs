@@ -84,7 +84,9 @@ impl<'a> Outputs<'a> {
 
     /// The next record of its partition.
     pub fn push(&mut self, record: &InputRecord) {
-        let Some(role) = self.roles.get(&record.partition.topic).copied() else { return };
+        let Some(role) = self.roles.get(&record.partition.topic).copied() else {
+            return;
+        };
         let taken = match role {
             Role::Alert(index) => self.alert(index, record),
             Role::Window(index) => self.window(index, record),
@@ -107,7 +109,9 @@ impl<'a> Outputs<'a> {
 
     fn fields(&self, record: &InputRecord) -> Result<Fields, String> {
         let (id, datum) = frame(record).ok_or("not framed")?;
-        let Some(Some(shape)) = self.shapes.get(&id) else { return Err(format!("schema {id} is not in the registry or no schema")) };
+        let Some(Some(shape)) = self.shapes.get(&id) else {
+            return Err(format!("schema {id} is not in the registry or no schema"));
+        };
         let datum = shape.read(datum).map_err(|error| error.to_string())?;
         record_as_written(&datum, shape).map_err(|error| error.to_string())
     }
@@ -129,7 +133,9 @@ impl<'a> Outputs<'a> {
         let fields = self.fields(record)?;
         let origin = record.header("testudo-origin").and_then(partition_of).ok_or("no header testudo-origin that names topic/partition")?;
         let start = fields.iter().find(|(name, _)| &**name == "window_start").map(|(_, value)| value);
-        let Some(Value::Timestamp(start_ns)) = start else { return Err("no window_start".into()) };
+        let Some(Value::Timestamp(start_ns)) = start else {
+            return Err("no window_start".into());
+        };
         let start_us = i64::try_from(start_ns.div_euclid(1_000)).map_err(|_| "window_start is out of range")?;
         let key = record.key.as_deref().ok_or("no key")?.into();
         let left_out = self.job.windows[index].as_ref().map_or(&[][..], |window| window.left_out.as_slice());

@@ -12,7 +12,9 @@ use super::resolve::{has_other_meaning, is_promotable, is_same, is_usable_defaul
 /// Whether records of `writer` can be read as `reader`.
 pub fn is_readable(writer: &Shape, reader: &Shape) -> bool {
     match (&writer.root, &reader.root) {
-        (Schema::Record(written), Schema::Record(wanted)) => is_same(&writer.root, &reader.root) && Pair { writer, reader }.record(written, wanted),
+        (Schema::Record(written), Schema::Record(wanted)) => {
+            is_same(&writer.root, &reader.root) && Pair { writer, reader }.record(written, wanted)
+        }
         _ => false,
     }
 }
@@ -63,7 +65,8 @@ impl<'s> Pair<'s> {
             (Schema::Map(values), Schema::Map(wanted)) => self.value(&values.types, &wanted.types),
             (Schema::Record(record), Schema::Record(wanted)) => is_same(writer, reader) && self.record(record, wanted),
             (Schema::Enum(symbols), Schema::Enum(wanted)) => {
-                is_same(writer, reader) && (wanted.default.is_some() || symbols.symbols.iter().any(|symbol| wanted.symbols.contains(symbol)))
+                is_same(writer, reader)
+                    && (wanted.default.is_some() || symbols.symbols.iter().any(|symbol| wanted.symbols.contains(symbol)))
             }
             (Schema::Fixed(fixed), Schema::Fixed(wanted)) => is_same(writer, reader) && fixed.size == wanted.size,
             _ => is_same(writer, reader) || is_promotable(writer, reader),
@@ -76,11 +79,14 @@ mod tests {
     use super::*;
 
     fn shape(name: &str, field: &str) -> Shape {
-        Shape::parse(&format!(r#"{{"type": "record", "name": "{name}", "fields": [{{"name": "id", "type": "int"}}{field}]}}"#), &[]).expect("a schema")
+        Shape::parse(&format!(r#"{{"type": "record", "name": "{name}", "fields": [{{"name": "id", "type": "int"}}{field}]}}"#), &[])
+            .expect("a schema")
     }
 
     fn reads(writer: &str, reader: &str) -> bool {
-        let field = |kind: &str| if kind.is_empty() { String::new() } else { format!(r#", {{"name": "v", {kind}}}"#) };
+        let field = |kind: &str| {
+            if kind.is_empty() { String::new() } else { format!(r#", {{"name": "v", {kind}}}"#) }
+        };
         is_readable(&shape("v1.R", &field(writer)), &shape("v2.R", &field(reader)))
     }
 
@@ -97,6 +103,9 @@ mod tests {
         assert!(!reads("", r#""type": "int""#), "no default");
         assert!(reads("", r#""type": "int", "default": 3"#));
         assert!(reads(r#""type": ["null", "string", "int"]"#, r#""type": "int""#), "one branch is enough");
-        assert!(!reads(r#""type": {"type": "long", "logicalType": "timestamp-millis"}"#, r#""type": {"type": "long", "logicalType": "timestamp-micros"}"#));
+        assert!(!reads(
+            r#""type": {"type": "long", "logicalType": "timestamp-millis"}"#,
+            r#""type": {"type": "long", "logicalType": "timestamp-micros"}"#
+        ));
     }
 }

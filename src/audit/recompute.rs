@@ -181,7 +181,8 @@ impl<'a> Recompute<'a> {
         }
         let start_us = window.start_of(row.time_us);
         let by: Result<Vec<Value>, _> = window.by.iter().map(|column| column.expr.eval(&row.values)).collect();
-        let contributions: Result<Vec<Contribution>, _> = window.aggregates.iter().map(|aggregate| aggregate.contribution(&row.values)).collect();
+        let contributions: Result<Vec<Contribution>, _> =
+            window.aggregates.iter().map(|aggregate| aggregate.contribution(&row.values)).collect();
         let (by, contributions) = match (by, contributions) {
             (Ok(by), Ok(contributions)) => (by, contributions),
             _ => return self.refuse(record, &window.stage, vec!["expression-failed"]),

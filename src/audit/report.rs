@@ -104,7 +104,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0).max(8);
         let Counts { records, admitted, tombstones, refused } = self.counts;
-        writeln!(f, "{records} input records up to the committed positions: {admitted} admitted, {refused} refused, {tombstones} tombstones\n")?;
+        writeln!(
+            f,
+            "{records} input records up to the committed positions: {admitted} admitted, {refused} refused, {tombstones} tombstones\n"
+        )?;
         writeln!(f, "{:width$}  {:>12}  {:>12}  {:>9}  {:>9}  {:>9}", "", "expected", "found", "missing", "extra", "different")?;
         for row in &self.rows {
             let Row { what, expected, found, missing, extra, different } = row;

@@ -55,7 +55,9 @@ pub fn column_type(shape: &Shape, schema: &Schema) -> Type {
         Schema::Double => Type::Double,
         Schema::Bytes | Schema::Fixed(_) => Type::Bytes,
         Schema::String | Schema::Enum(_) | Schema::Uuid(_) => Type::Text,
-        Schema::Decimal(decimal) if decimal.precision <= usize::from(PRECISION_MAX) => Type::Decimal(decimal.precision as u8, decimal.scale as i8),
+        Schema::Decimal(decimal) if decimal.precision <= usize::from(PRECISION_MAX) => {
+            Type::Decimal(decimal.precision as u8, decimal.scale as i8)
+        }
         Schema::Date => Type::Date,
         Schema::TimeMillis | Schema::TimeMicros => Type::Time,
         Schema::TimestampMillis => Type::Timestamp(Unit::Milli, true),
@@ -89,7 +91,8 @@ impl<'s> Pair<'s> {
         }
         if let Schema::Union(union) = reader {
             let branches = || union.variants().iter().map(|branch| self.reader.resolve(branch));
-            let branch = branches().find(|branch| is_same(writer, branch)).or_else(|| branches().find(|branch| is_promotable(writer, branch)));
+            let branch =
+                branches().find(|branch| is_same(writer, branch)).or_else(|| branches().find(|branch| is_promotable(writer, branch)));
             return match branch {
                 Some(branch) => self.resolve(datum, writer, branch),
                 None => unresolvable("the reader's union has no such branch"),
@@ -109,7 +112,9 @@ impl<'s> Pair<'s> {
             (Datum::Bytes(bytes), _) => from_bytes(bytes, reader),
             (Datum::Text(text), _) => from_text(text, reader),
             (Datum::Enum(index), Schema::Enum(symbols)) => {
-                let Schema::Enum(written) = writer else { return unresolvable("not an enum") };
+                let Schema::Enum(written) = writer else {
+                    return unresolvable("not an enum");
+                };
                 let symbol = &written.symbols[*index];
                 match symbols.symbols.contains(symbol).then_some(symbol).or(symbols.default.as_ref()) {
                     Some(symbol) => Ok(Value::text(symbol)),
@@ -117,16 +122,23 @@ impl<'s> Pair<'s> {
                 }
             }
             (Datum::Array(items), Schema::Array(array)) => {
-                let Schema::Array(written) = writer else { return unresolvable("not an array") };
+                let Schema::Array(written) = writer else {
+                    return unresolvable("not an array");
+                };
                 Ok(Value::List(items.iter().map(|item| self.resolve(item, &written.items, &array.items)).collect::<Result<_, _>>()?))
             }
             (Datum::Map(entries), Schema::Map(map)) => {
-                let Schema::Map(written) = writer else { return unresolvable("not a map") };
-                let entries = entries.iter().map(|(key, value)| Ok((key.as_str().into(), self.resolve(value, &written.types, &map.types)?)));
+                let Schema::Map(written) = writer else {
+                    return unresolvable("not a map");
+                };
+                let entries =
+                    entries.iter().map(|(key, value)| Ok((key.as_str().into(), self.resolve(value, &written.types, &map.types)?)));
                 Ok(Value::Map(entries.collect::<Result<_, Unresolvable>>()?))
             }
             (Datum::Record(values), Schema::Record(record)) => {
-                let Schema::Record(written) = writer else { return unresolvable("not a record") };
+                let Schema::Record(written) = writer else {
+                    return unresolvable("not a record");
+                };
                 self.resolve_fields(values, written, record)
             }
             _ => unresolvable("of another type"),
@@ -158,10 +170,14 @@ impl<'s> Pair<'s> {
             }
             (Json::Null, Schema::Null) => Ok(Value::Null),
             (Json::Bool(value), Schema::Boolean) => Ok(Value::Bool(*value)),
-            (Json::Number(number), Schema::Float) => number.as_f64().map(|number| Value::Float(number as f32)).ok_or_else(|| Unresolvable(json.to_string())),
+            (Json::Number(number), Schema::Float) => {
+                number.as_f64().map(|number| Value::Float(number as f32)).ok_or_else(|| Unresolvable(json.to_string()))
+            }
             (Json::Number(number), Schema::Double) => number.as_f64().map(Value::Double).ok_or_else(|| Unresolvable(json.to_string())),
             (Json::Number(number), _) => match number.as_i64() {
-                Some(number) => from_long(number, schema).or_else(|error| i32::try_from(number).map_or(Err(error), |number| from_int(number, schema))),
+                Some(number) => {
+                    from_long(number, schema).or_else(|error| i32::try_from(number).map_or(Err(error), |number| from_int(number, schema)))
+                }
                 None => unresolvable(json.to_string()),
             },
             (Json::String(text), Schema::String | Schema::Uuid(UuidSchema::String)) => from_text(text, schema),

@@ -1,7 +1,8 @@
 use super::*;
 
 fn record(field: &str) -> Shape {
-    Shape::parse(&format!(r#"{{"type": "record", "name": "R", "fields": [{{"name": "id", "type": "int"}}{field}]}}"#), &[]).expect("a schema")
+    Shape::parse(&format!(r#"{{"type": "record", "name": "R", "fields": [{{"name": "id", "type": "int"}}{field}]}}"#), &[])
+        .expect("a schema")
 }
 
 /// Field `v` of a datum written with `writer` and read with `reader`.
@@ -15,7 +16,8 @@ fn read(writer: &str, bytes: &[u8], reader: &str) -> Result<Value, Unresolvable>
 #[test]
 fn a_symbol_that_the_reader_lacks_becomes_its_default() {
     let writer = r#", {"name": "v", "type": {"type": "enum", "name": "E", "symbols": ["OK", "LOW", "CRIT"]}}"#;
-    let with_default = r#", {"name": "v", "type": {"type": "enum", "name": "E", "symbols": ["OK", "LOW", "UNKNOWN"], "default": "UNKNOWN"}}"#;
+    let with_default =
+        r#", {"name": "v", "type": {"type": "enum", "name": "E", "symbols": ["OK", "LOW", "UNKNOWN"], "default": "UNKNOWN"}}"#;
     let without = r#", {"name": "v", "type": {"type": "enum", "name": "E", "symbols": ["OK", "LOW"]}}"#;
 
     assert_eq!(read(writer, &[4], with_default), Ok(Value::text("UNKNOWN")), "C03");

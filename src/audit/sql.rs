@@ -4,17 +4,18 @@
 //! [`Unaudited`], and the branch that needs it is left out with a warning.
 
 use datafusion_sql::sqlparser::ast::{
-    self, BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Ident, TimezoneInfo, UnaryOperator,
+    self, BinaryOperator, CastKind, CeilFloorKind, DateTimeField, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 
 use super::aggregate::Aggregate;
-use super::cast;
 use super::eval::{Comparison, Expr};
-use super::functions;
-use super::time::{self, Unit};
+use super::sql_steps::{
+    align, boolean, call, column, compare, convert, in_own_unit, interval_ns, literal, meet, not, number, sql_type, text_literal,
+    to_timestamp, unknown,
+};
+use super::time::Unit;
 use super::types::{self, Arithmetic, Type};
 use super::value::Value;
 
@@ -87,16 +88,6 @@ impl Compiler<'_, '_> {
             },
             Sql::UnaryOp { op, expr: inner } => self.unary(op, inner),
             Sql::BinaryOp { left, op, right } => self.binary(left, op, right),
-            Sql::IsNull(inner) => Ok(boolean(Expr::IsNull(Box::new(self.expr(inner)?.expr)))),
-            Sql::IsNotNull(inner) => Ok(not(Expr::IsNull(Box::new(self.expr(inner)?.expr)))),
-            Sql::IsTrue(inner) => self.is_bool(inner, true).map(boolean),
-            Sql::IsFalse(inner) => self.is_bool(inner, false).map(boolean),
-            Sql::IsNotTrue(inner) => self.is_bool(inner, true).map(not),
-            Sql::IsNotFalse(inner) => self.is_bool(inner, false).map(not),
-            Sql::IsUnknown(inner) => Ok(boolean(Expr::IsNull(Box::new(self.condition(inner)?)))),
-            Sql::IsNotUnknown(inner) => Ok(not(Expr::IsNull(Box::new(self.condition(inner)?)))),
-            Sql::IsDistinctFrom(left, right) => self.same(left, right).map(not),
-            Sql::IsNotDistinctFrom(left, right) => self.same(left, right).map(boolean),
             Sql::Between { expr: inner, negated, low, high } => {
                 let (value, low, high) = (self.expr(inner)?, self.expr(low)?, self.expr(high)?);
                 let from = compare(Comparison::GreaterOrEqual, value.clone(), low)?;
@@ -113,14 +104,48 @@ impl Compiler<'_, '_> {
                 let kind = in_own_unit(&inner, sql_type(data_type)?);
                 convert(inner, kind)
             }
-            Sql::AtTimeZone { timestamp, time_zone } => match &**time_zone {
-                Sql::Value(zone) if matches!(&zone.value, ast::Value::SingleQuotedString(zone) if matches!(zone.as_str(), "UTC" | "+00:00" | "Z")) => {
-                    let instant = self.expr(timestamp)?;
-                    let kind = in_own_unit(&instant, Type::Timestamp(Unit::Nano, true));
-                    convert(instant, kind)
-                }
-                _ => Err(Unaudited(format!("time zone {time_zone}"))),
-            },
+            Sql::AtTimeZone { timestamp, time_zone } => self.at_time_zone(timestamp, time_zone),
+            Sql::Function(function) => self.function(function),
+            other => self.test(other),
+        }
+    }
+
+    /// The instant itself; no zone other than UTC, in which it would be another one.
+    fn at_time_zone(&mut self, timestamp: &ast::Expr, zone: &ast::Expr) -> Result<Typed, Unaudited> {
+        let is_utc = match zone {
+            ast::Expr::Value(zone) => matches!(&zone.value, ast::Value::SingleQuotedString(zone) if zone == "UTC" || zone == "+00:00"),
+            _ => false,
+        };
+        if !is_utc {
+            return Err(Unaudited(format!("time zone {zone}")));
+        }
+        let instant = self.expr(timestamp)?;
+        let kind = in_own_unit(&instant, Type::Timestamp(Unit::Nano, true));
+        convert(instant, kind)
+    }
+
+    /// `IS …`.
+    fn test(&mut self, expr: &ast::Expr) -> Result<Typed, Unaudited> {
+        use ast::Expr as Sql;
+        match expr {
+            Sql::IsNull(inner) => Ok(boolean(Expr::IsNull(Box::new(self.expr(inner)?.expr)))),
+            Sql::IsNotNull(inner) => Ok(not(Expr::IsNull(Box::new(self.expr(inner)?.expr)))),
+            Sql::IsTrue(inner) => self.is_bool(inner, true).map(boolean),
+            Sql::IsFalse(inner) => self.is_bool(inner, false).map(boolean),
+            Sql::IsNotTrue(inner) => self.is_bool(inner, true).map(not),
+            Sql::IsNotFalse(inner) => self.is_bool(inner, false).map(not),
+            Sql::IsUnknown(inner) => Ok(boolean(Expr::IsNull(Box::new(self.condition(inner)?)))),
+            Sql::IsNotUnknown(inner) => Ok(not(Expr::IsNull(Box::new(self.condition(inner)?)))),
+            Sql::IsDistinctFrom(left, right) => self.same(left, right).map(not),
+            Sql::IsNotDistinctFrom(left, right) => self.same(left, right).map(boolean),
+            other => self.special_call(other),
+        }
+    }
+
+    /// Functions with a syntax of their own.
+    fn special_call(&mut self, expr: &ast::Expr) -> Result<Typed, Unaudited> {
+        use ast::Expr as Sql;
+        match expr {
             Sql::Extract { field, expr: inner, .. } => {
                 let part = text_literal(&field.to_string());
                 let instant = self.expr(inner)?;
@@ -150,7 +175,6 @@ impl Compiler<'_, '_> {
                 let inner = self.expr(inner)?;
                 call(name, vec![inner])
             }
-            Sql::Function(function) => self.function(function),
             other => Err(unknown(other)),
         }
     }
@@ -230,7 +254,9 @@ impl Compiler<'_, '_> {
             };
             let instant = self.expr(left)?;
             return match instant.kind {
-                Type::Timestamp(..) => Ok(Typed { expr: Expr::Shift(Box::new(instant.expr), sign * interval_ns(interval)?), kind: instant.kind }),
+                Type::Timestamp(..) => {
+                    Ok(Typed { expr: Expr::Shift(Box::new(instant.expr), sign * interval_ns(interval)?), kind: instant.kind })
+                }
                 other => Err(Unaudited(format!("{other:?} and an interval"))),
             };
         }
@@ -259,7 +285,12 @@ impl Compiler<'_, '_> {
         Ok(if negated { not(found) } else { boolean(found) })
     }
 
-    fn case(&mut self, operand: Option<&ast::Expr>, conditions: &[ast::CaseWhen], otherwise: Option<&ast::Expr>) -> Result<Typed, Unaudited> {
+    fn case(
+        &mut self,
+        operand: Option<&ast::Expr>,
+        conditions: &[ast::CaseWhen],
+        otherwise: Option<&ast::Expr>,
+    ) -> Result<Typed, Unaudited> {
         let operand = operand.map(|operand| self.expr(operand)).transpose()?;
         let mut whens = Vec::with_capacity(conditions.len());
         for when in conditions {
@@ -276,7 +307,8 @@ impl Compiler<'_, '_> {
         let kinds = whens.iter().map(|(_, result)| result.kind);
         let unknown = || Unaudited("a CASE of several types".into());
         let kind = kinds.fold(Some(otherwise.kind), |kind, other| types::common(kind?, other)).ok_or_else(unknown)?;
-        let whens = whens.into_iter().map(|(condition, result)| Ok((condition, convert(result, kind)?.expr))).collect::<Result<_, Unaudited>>()?;
+        let whens =
+            whens.into_iter().map(|(condition, result)| Ok((condition, convert(result, kind)?.expr))).collect::<Result<_, Unaudited>>()?;
         Ok(Typed { expr: Expr::Case(whens, Box::new(convert(otherwise, kind)?.expr)), kind })
     }
 
@@ -299,9 +331,10 @@ impl Compiler<'_, '_> {
         }
         let arguments = self.arguments(function)?;
         match (name.as_str(), arguments.as_slice()) {
-            ("to_timestamp" | "to_timestamp_seconds" | "to_timestamp_millis" | "to_timestamp_micros" | "to_timestamp_nanos", [argument]) => {
-                to_timestamp(&name, argument.clone())
-            }
+            (
+                "to_timestamp" | "to_timestamp_seconds" | "to_timestamp_millis" | "to_timestamp_micros" | "to_timestamp_nanos",
+                [argument],
+            ) => to_timestamp(&name, argument.clone()),
             _ => call(&name, arguments),
         }
     }
@@ -316,7 +349,9 @@ impl Compiler<'_, '_> {
 /// # Errors
 /// [`Unaudited`] for named arguments, subqueries and `*`.
 pub fn argument_exprs(function: &ast::Function) -> Result<Vec<&ast::Expr>, Unaudited> {
-    let FunctionArguments::List(list) = &function.args else { return Err(Unaudited(format!("function {function}"))) };
+    let FunctionArguments::List(list) = &function.args else {
+        return Err(Unaudited(format!("function {function}")));
+    };
     let plain = |argument| match argument {
         &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref expr)) => Ok(expr),
         _ => Err(Unaudited(format!("arguments of {function}"))),
@@ -330,184 +365,6 @@ pub fn argument_exprs(function: &ast::Function) -> Result<Vec<&ast::Expr>, Unaud
 /// As [`compile`].
 pub fn compile_parsed(expr: &ast::Expr, columns: &[Column]) -> Result<Typed, Unaudited> {
     Compiler { columns, aggregates: None }.expr(expr)
-}
-
-fn unknown(expr: &ast::Expr) -> Unaudited {
-    Unaudited(format!("expression {expr}"))
-}
-
-fn boolean(expr: Expr) -> Typed {
-    Typed { expr, kind: Type::Bool }
-}
-
-fn not(expr: Expr) -> Typed {
-    boolean(Expr::Not(Box::new(expr)))
-}
-
-fn text_literal(text: &str) -> Typed {
-    Typed { expr: Expr::Literal(Value::text(text)), kind: Type::Text }
-}
-
-/// Columns are named exactly, quoted or not.
-fn column(name: &Ident, columns: &[Column]) -> Result<Typed, Unaudited> {
-    let index = columns.iter().position(|column| column.name == name.value).ok_or_else(|| Unaudited(format!("column {name}")))?;
-    Ok(Typed { expr: Expr::Column(index), kind: columns[index].kind })
-}
-
-fn literal(value: &ast::Value) -> Result<Typed, Unaudited> {
-    match value {
-        ast::Value::Number(digits, _) => number(digits),
-        ast::Value::SingleQuotedString(text) => Ok(text_literal(text)),
-        ast::Value::Boolean(value) => Ok(boolean(Expr::Literal(Value::Bool(*value)))),
-        ast::Value::Null => Ok(Typed { expr: Expr::Literal(Value::Null), kind: Type::Null }),
-        other => Err(Unaudited(format!("literal {other}"))),
-    }
-}
-
-/// A whole number is a 64-bit integer, anything else with digits a 64-bit float.
-fn number(digits: &str) -> Result<Typed, Unaudited> {
-    if let Ok(number) = digits.parse() {
-        return Ok(Typed { expr: Expr::Literal(Value::Long(number)), kind: Type::Long });
-    }
-    match digits.parse() {
-        Ok(number) if !digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Typed { expr: Expr::Literal(Value::Double(number)), kind: Type::Double }),
-        _ => Err(Unaudited(format!("number {digits}"))),
-    }
-}
-
-/// Casts `typed` to `kind`; constants at once.
-fn convert(typed: Typed, kind: Type) -> Result<Typed, Unaudited> {
-    if typed.kind == kind {
-        return Ok(typed);
-    }
-    if !cast::is_known(typed.kind, kind) {
-        return Err(Unaudited(format!("cast of {:?} to {kind:?}", typed.kind)));
-    }
-    if let Expr::Literal(value) = &typed.expr
-        && let Ok(value) = cast::cast(value.clone(), typed.kind, kind)
-    {
-        return Ok(Typed { expr: Expr::Literal(value), kind });
-    }
-    Ok(Typed { expr: Expr::Cast(Box::new(typed.expr), typed.kind, kind), kind })
-}
-
-/// A cast of a timestamp to nanoseconds keeps its unit: nanoseconds end in 2262 (C39).
-fn in_own_unit(instant: &Typed, to: Type) -> Type {
-    match (instant.kind, to) {
-        (Type::Timestamp(unit, _), Type::Timestamp(Unit::Nano, zone)) => Type::Timestamp(unit, zone),
-        _ => to,
-    }
-}
-
-/// The type in which two sides are compared.
-///
-/// A constant gives way: a 32-bit column meets `20.1` in 32 bits (C75), and a timestamp column meets a text or a date in
-/// microseconds at the finest, unless it is finer itself (C39).
-fn meet(left: &Typed, right: &Typed) -> Result<Type, Unaudited> {
-    let is_constant = |typed: &Typed| matches!(typed.expr, Expr::Literal(_));
-    let instant = |unit: Unit, zone| Ok(Type::Timestamp(unit.max(Unit::Micro), zone));
-    match (left.kind, right.kind) {
-        (Type::Float, Type::Double) if is_constant(right) => Ok(Type::Float),
-        (Type::Double, Type::Float) if is_constant(left) => Ok(Type::Float),
-        (Type::Timestamp(unit, zone), Type::Text | Type::Date | Type::Timestamp(Unit::Nano, _)) if is_constant(right) => instant(unit, zone),
-        (Type::Text | Type::Date | Type::Timestamp(Unit::Nano, _), Type::Timestamp(unit, zone)) if is_constant(left) => instant(unit, zone),
-        (left, right) => types::comparable(left, right).ok_or_else(|| Unaudited(format!("comparison of {left:?} and {right:?}"))),
-    }
-}
-
-fn align(left: Typed, right: Typed) -> Result<(Expr, Expr), Unaudited> {
-    let kind = meet(&left, &right)?;
-    Ok((convert(left, kind)?.expr, convert(right, kind)?.expr))
-}
-
-fn compare(comparison: Comparison, left: Typed, right: Typed) -> Result<Expr, Unaudited> {
-    let (left, right) = align(left, right)?;
-    Ok(Expr::Compare(comparison, Box::new(left), Box::new(right)))
-}
-
-fn call(name: &str, arguments: Vec<Typed>) -> Result<Typed, Unaudited> {
-    let kinds: Vec<Type> = arguments.iter().map(|argument| argument.kind).collect();
-    let literals: Vec<Option<&Value>> = arguments.iter().map(|argument| if let Expr::Literal(value) = &argument.expr { Some(value) } else { None }).collect();
-    let found = functions::resolve(name, &kinds, &literals).ok_or_else(|| Unaudited(format!("function {name} of {kinds:?}")))?;
-    let converted = arguments.into_iter().zip(found.arguments).map(|(argument, kind)| Ok(convert(argument, kind)?.expr)).collect::<Result<_, Unaudited>>()?;
-    Ok(Typed { expr: Expr::Call(found.function, converted), kind: found.result })
-}
-
-/// `to_timestamp` takes seconds and gives nanoseconds; the others take and give what their name says.
-fn to_timestamp(name: &str, argument: Typed) -> Result<Typed, Unaudited> {
-    let (taken, given) = match name {
-        "to_timestamp_seconds" => (Unit::Second, Unit::Second),
-        "to_timestamp_millis" => (Unit::Milli, Unit::Milli),
-        "to_timestamp_micros" => (Unit::Micro, Unit::Micro),
-        "to_timestamp_nanos" => (Unit::Nano, Unit::Nano),
-        _ => (Unit::Second, Unit::Nano),
-    };
-    let result = Type::Timestamp(given, true);
-    match argument.kind {
-        Type::Int | Type::Long => convert(convert(argument, Type::Timestamp(taken, true))?, result),
-        Type::Text | Type::Timestamp(..) | Type::Null => convert(argument, result),
-        other => Err(Unaudited(format!("{name} of {other:?}"))),
-    }
-}
-
-fn sql_type(data_type: &DataType) -> Result<Type, Unaudited> {
-    Ok(match data_type {
-        DataType::Boolean | DataType::Bool => Type::Bool,
-        DataType::Int(_) | DataType::Integer(_) | DataType::Int4(_) => Type::Int,
-        DataType::BigInt(_) | DataType::Int8(_) => Type::Long,
-        DataType::Float(_) | DataType::Real | DataType::Float4 => Type::Float,
-        DataType::Double(ExactNumberInfo::None) | DataType::DoublePrecision | DataType::Float8 => Type::Double,
-        DataType::Varchar(None) | DataType::Char(None) | DataType::Text | DataType::String(_) => Type::Text,
-        DataType::Date => Type::Date,
-        DataType::Decimal(ExactNumberInfo::PrecisionAndScale(precision, scale)) | DataType::Numeric(ExactNumberInfo::PrecisionAndScale(precision, scale)) => {
-            match (u8::try_from(*precision), i8::try_from(*scale)) {
-                (Ok(precision @ 1..=types::PRECISION_MAX), Ok(scale)) => Type::Decimal(precision, scale),
-                _ => return Err(Unaudited(format!("type {data_type}"))),
-            }
-        }
-        DataType::Timestamp(precision, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => match precision {
-            Some(0) => Type::Timestamp(Unit::Second, false),
-            Some(3) => Type::Timestamp(Unit::Milli, false),
-            Some(6) => Type::Timestamp(Unit::Micro, false),
-            None | Some(9) => Type::Timestamp(Unit::Nano, false),
-            _ => return Err(Unaudited(format!("type {data_type}"))),
-        },
-        other => return Err(Unaudited(format!("type {other}"))),
-    })
-}
-
-/// An interval of fixed length: weeks down to nanoseconds, not months.
-fn interval_ns(interval: &ast::Interval) -> Result<i128, Unaudited> {
-    let unknown = || Unaudited(format!("{interval}"));
-    let text = match &*interval.value {
-        ast::Expr::Value(value) => match &value.value {
-            ast::Value::SingleQuotedString(text) | ast::Value::Number(text, _) => text.clone(),
-            _ => return Err(unknown()),
-        },
-        _ => return Err(unknown()),
-    };
-    let text = match &interval.leading_field {
-        Some(field) => format!("{text} {field}"),
-        None => text,
-    };
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let mut ns = 0;
-    for pair in words.chunks(2) {
-        let [amount, unit] = pair else { return Err(unknown()) };
-        let amount: i128 = amount.parse().map_err(|_| unknown())?;
-        ns += amount
-            * match unit.to_lowercase().trim_end_matches('s') {
-                "week" => 7 * time::DAY,
-                "day" => time::DAY,
-                "hour" => 3600 * time::SECOND,
-                "minute" => 60 * time::SECOND,
-                "second" => time::SECOND,
-                "millisecond" => 1_000_000,
-                "microsecond" => 1_000,
-                _ => return Err(unknown()),
-            };
-    }
-    Ok(ns)
 }
 
 #[cfg(test)]

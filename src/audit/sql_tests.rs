@@ -101,7 +101,9 @@ fn columns_are_named_exactly_and_functions_in_any_case() {
 
 #[test]
 fn what_is_not_known_is_said() {
-    for sql in ["soundex(\"dev-id\")", "at AT TIME ZONE 'Europe/Helsinki'", "battery::money", "nothing = 1", "BATTERY = 1", "\"dev-id\" ~ 'a'"] {
+    for sql in
+        ["soundex(\"dev-id\")", "at AT TIME ZONE 'Europe/Helsinki'", "battery::money", "nothing = 1", "BATTERY = 1", "\"dev-id\" ~ 'a'"]
+    {
         let error = on(sql, &row()).expect_err(sql);
         assert!(error.starts_with("not audited: "), "{error}");
     }

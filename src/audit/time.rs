@@ -210,7 +210,11 @@ mod tests {
         let millis = |text| parse_timestamp(text).map(|ns| ns / 1_000_000);
 
         assert_eq!(millis("2025-04-08T08:13:20.123Z"), Some(1_744_100_000_123));
-        assert_eq!(parse_timestamp("2010-01-12T12:35:26.123456+01:30").map(timestamp_text).as_deref(), Some("2010-01-12T11:05:26.123456Z"), "C47");
+        assert_eq!(
+            parse_timestamp("2010-01-12T12:35:26.123456+01:30").map(timestamp_text).as_deref(),
+            Some("2010-01-12T11:05:26.123456Z"),
+            "C47"
+        );
         assert_eq!(parse_timestamp("2016-12-31T23:59:60Z").map(timestamp_text).as_deref(), Some("2017-01-01T00:00:00Z"), "C49");
         assert_eq!(millis("1970-01-01"), Some(0));
         assert_eq!(millis("2025-02-29"), None);

@@ -107,20 +107,31 @@ impl Value {
         }
     }
 
-    /// SQL's order of two values of one type, floats in IEEE total order; `None` when either is null or has no order.
+    /// SQL's order of two values of one type: floats in IEEE total order, but the two zeros equal; `None` when either is null
+    /// or has no order.
     pub fn compare(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Bool(left), Self::Bool(right)) => Some(left.cmp(right)),
             (Self::Int(left), Self::Int(right)) | (Self::Date(left), Self::Date(right)) => Some(left.cmp(right)),
             (Self::Long(left), Self::Long(right)) | (Self::Time(left), Self::Time(right)) => Some(left.cmp(right)),
-            (Self::Float(left), Self::Float(right)) => Some(left.total_cmp(right)),
-            (Self::Double(left), Self::Double(right)) => Some(left.total_cmp(right)),
+            // Adding zero makes -0 a 0 and leaves everything else.
+            (Self::Float(left), Self::Float(right)) => Some((left + 0.0).total_cmp(&(right + 0.0))),
+            (Self::Double(left), Self::Double(right)) => Some((left + 0.0).total_cmp(&(right + 0.0))),
             (Self::Decimal { unscaled: left, scale: a }, Self::Decimal { unscaled: right, scale: b }) if a == b => Some(left.cmp(right)),
             (Self::Text(left), Self::Text(right)) => Some(left.as_bytes().cmp(right.as_bytes())),
             (Self::Bytes(left), Self::Bytes(right)) => Some(left.cmp(right)),
             (Self::Uuid(left), Self::Uuid(right)) => Some(left.cmp(right)),
             (Self::Timestamp(left), Self::Timestamp(right)) => Some(left.cmp(right)),
             _ => None,
+        }
+    }
+
+    /// The order in which extremes are looked for: as [`Value::compare`], but -0 before 0.
+    pub fn rank(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Float(left), Self::Float(right)) => Some(left.total_cmp(right)),
+            (Self::Double(left), Self::Double(right)) => Some(left.total_cmp(right)),
+            _ => self.compare(other),
         }
     }
 }

@@ -24,10 +24,7 @@ pub(super) enum Blob {
 impl Blob {
     /// A decimal of `precision` digits; at most 76, which the column's type has checked.
     pub(super) fn decimal(precision: usize) -> Self {
-        let bound = u32::try_from(precision)
-            .ok()
-            .and_then(|digits| i256::from_i128(10).checked_pow(digits))
-            .unwrap_or(i256::MAX);
+        let bound = u32::try_from(precision).ok().and_then(|digits| i256::from_i128(10).checked_pow(digits)).unwrap_or(i256::MAX);
         Self::Decimal { precision, bound }
     }
 
@@ -78,11 +75,7 @@ fn text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
 
 /// The signed number that bytes spell, big endian; none when it does not fit into 256 bits. No bytes spell zero.
 fn number(bytes: &[u8]) -> Option<i256> {
-    let fill = if bytes.first().is_some_and(|first| first & 0x80 != 0) {
-        0xff
-    } else {
-        0x00
-    };
+    let fill = if bytes.first().is_some_and(|first| first & 0x80 != 0) { 0xff } else { 0x00 };
     let (head, tail) = bytes.split_at(bytes.len().saturating_sub(32));
     let is_extension = head.iter().all(|byte| *byte == fill) && tail.first().is_none_or(|first| (first ^ fill) & 0x80 == 0);
     if !is_extension {

@@ -21,9 +21,7 @@ fn decoder(writer: &str, reader: &str) -> Result<Decoder, SchemaFault> {
 fn decode(writer: &str, reader: &str, datums: &[&[u8]]) -> Decoded {
     let schema = parse_writer(writer, &SchemaLimits::default()).expect("a writer schema");
     let inspector = Inspector::new(&schema, DatumLimits::default()).expect("a complete schema");
-    datums
-        .iter()
-        .for_each(|datum| inspector.inspect(datum).expect("a datum of the writer schema"));
+    datums.iter().for_each(|datum| inspector.inspect(datum).expect("a datum of the writer schema"));
     let mut decoder = decoder(writer, reader).expect("a readable pair");
     let plain = decoder.decode_plainly(datums).expect("rows");
     let decoded = decoder.decode(datums.iter().copied()).expect("rows");
@@ -60,14 +58,8 @@ fn c03_a_symbol_unknown_to_the_reader_becomes_its_default() {
     let with_default = rows(&written, &of(r#""OK","LOW","UNKNOWN""#, r#","default":"UNKNOWN""#), &[&[4], &[2]]);
     let without = decode(&record(&written), &record(&of(r#""OK","LOW""#, "")), &[&[0], &[4], &[2]]);
 
-    assert_eq!(
-        with_default.column(0).as_string::<i32>().iter().collect::<Vec<_>>(),
-        [Some("UNKNOWN"), Some("LOW")]
-    );
-    assert_eq!(
-        without.rows.column(0).as_string::<i32>().iter().collect::<Vec<_>>(),
-        [Some("OK"), Some("LOW")]
-    );
+    assert_eq!(with_default.column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("UNKNOWN"), Some("LOW")]);
+    assert_eq!(without.rows.column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("OK"), Some("LOW")]);
     let (index, why) = &without.rejected[0];
     assert_eq!(*index, 1);
     assert!(why.contains("`s`") && why.contains("`CRIT`"), "{why}");
@@ -99,10 +91,7 @@ fn a_decimal_with_too_many_digits_is_rejected_alone() {
     let decoded = decode(&price, &price, &[&[2, 7], &[2, 100], &[2, 9]]);
 
     assert_eq!(decoded.rows.column(0).as_primitive::<Decimal128Type>().values(), &[7, 9]);
-    assert_eq!(
-        decoded.rejected,
-        [(1, "field `price`: the decimal has more than 2 digits".to_owned())]
-    );
+    assert_eq!(decoded.rejected, [(1, "field `price`: the decimal has more than 2 digits".to_owned())]);
 }
 
 #[test]
@@ -140,14 +129,9 @@ fn c15_a_list_in_a_skipped_field_does_not_matter() {
 fn c15_a_refusal_says_that_the_writer_type_contains_itself() {
     let list = r#"{"type":"record","name":"R","fields":[{"name":"value","type":"int"},{"name":"next","type":["null","R"]}]}"#;
 
-    let fault = decoder(list, &record(r#"{"name":"dev_id","type":"string"}"#))
-        .expect_err("dev_id is missing")
-        .to_string();
+    let fault = decoder(list, &record(r#"{"name":"dev_id","type":"string"}"#)).expect_err("dev_id is missing").to_string();
 
-    assert!(
-        fault.contains("`dev_id`") && fault.contains("type `R`") && fault.contains("`R.next`"),
-        "{fault}"
-    );
+    assert!(fault.contains("`dev_id`") && fault.contains("type `R`") && fault.contains("`R.next`"), "{fault}");
 }
 
 #[test]
@@ -169,11 +153,7 @@ fn c19_only_the_namespace_changed() {
 
 #[test]
 fn c33_a_number_is_promoted_within_a_nullable_union() {
-    let rows = rows(
-        r#"{"name":"b","type":["null","int"]}"#,
-        r#"{"name":"b","type":["null","double"]}"#,
-        &[&[2, 0xa8, 0x2d], &[0]],
-    );
+    let rows = rows(r#"{"name":"b","type":["null","int"]}"#, r#"{"name":"b","type":["null","double"]}"#, &[&[2, 0xa8, 0x2d], &[0]]);
 
     let column = rows.column(0).as_primitive::<Float64Type>();
     assert_eq!((column.value(0), column.is_null(1)), (2900.0, true));
@@ -208,11 +188,8 @@ fn c39_the_year_9999_is_kept() {
 
 #[test]
 fn a_null_that_the_reader_has_no_place_for_is_rejected_alone() {
-    let decoded = decode(
-        &record(r#"{"name":"b","type":["null","int"]}"#),
-        &record(r#"{"name":"b","type":"int"}"#),
-        &[&[2, 2], &[0], &[2, 4]],
-    );
+    let decoded =
+        decode(&record(r#"{"name":"b","type":["null","int"]}"#), &record(r#"{"name":"b","type":"int"}"#), &[&[2, 2], &[0], &[2, 4]]);
 
     assert_eq!(decoded.rows.column(0).as_primitive::<Int32Type>().values(), &[1, 2]);
     assert_eq!(decoded.rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1]);
@@ -220,19 +197,12 @@ fn a_null_that_the_reader_has_no_place_for_is_rejected_alone() {
 
 #[test]
 fn a_changed_unit_is_refused_by_field() {
-    let of = |unit: &str| {
-        record(&format!(
-            r#"{{"name":"at","type":{{"type":"long","logicalType":"timestamp-{unit}"}}}}"#
-        ))
-    };
+    let of = |unit: &str| record(&format!(r#"{{"name":"at","type":{{"type":"long","logicalType":"timestamp-{unit}"}}}}"#));
 
     let fault = decoder(&of("millis"), &of("micros")).expect_err("the numbers would mean other times");
 
     let text = fault.to_string();
-    assert!(
-        text.starts_with("field `at` cannot be read: it is written as timestamp-millis and read as timestamp-micros"),
-        "{text}"
-    );
+    assert!(text.starts_with("field `at` cannot be read: it is written as timestamp-millis and read as timestamp-micros"), "{text}");
 }
 
 #[test]
@@ -242,10 +212,7 @@ fn a_renamed_field_is_found_by_the_readers_alias_only() {
     let writers_alias = r#"{"name":"device","type":"string","aliases":["dev_id"]}"#;
 
     assert_eq!(rows.column(0).as_string::<i32>().value(0), "x");
-    assert!(
-        decoder(&record(writers_alias), &record(r#"{"name":"dev_id","type":"string"}"#)).is_err(),
-        "a writer's alias renames nothing"
-    );
+    assert!(decoder(&record(writers_alias), &record(r#"{"name":"dev_id","type":"string"}"#)).is_err(), "a writer's alias renames nothing");
 }
 
 #[test]
@@ -281,49 +248,4 @@ fn a_slice_longer_than_arrow_avros_batch_comes_out_whole() {
     let decoded = decoder.decode(datums.iter().copied()).expect("rows");
 
     assert_eq!(decoded.rows.num_rows(), 20_000);
-}
-
-#[test]
-fn tmp_speed() {
-    let json = include_str!("../../avro/stream-topic-1-value.avsc");
-    let schema = parse_writer(json, &SchemaLimits::default()).expect("zoo");
-    let reader = ReaderSchema::parse(json).expect("zoo");
-    let inspector = Inspector::new(&schema, DatumLimits::default()).expect("zoo");
-    let mut decoder = Decoder::new(&schema, json, &reader).expect("zoo");
-    use apache_avro::types::Value;
-    let value = Value::Record(vec![
-        ("time".into(), Value::Long(1744100000123)),
-        ("readable_time".into(), Value::TimestampMicros(1744100000123000)),
-        ("acceleration".into(), Value::Double(1.5)),
-        ("acceleration_x".into(), Value::Int(-100)),
-        ("acceleration_y".into(), Value::Int(100)),
-        ("acceleration_z".into(), Value::Int(1000)),
-        ("battery".into(), Value::Int(2900)),
-        ("humidity".into(), Value::Double(1.5)),
-        ("pressure".into(), Value::Double(1.5)),
-        ("temperature".into(), Value::Double(1.5)),
-        ("dev_id".into(), Value::String("C2:9A:9F:E5:58:27".into())),
-    ]);
-    let datum = apache_avro::writer::datum::GenericDatumWriter::builder(&schema).build().expect("w").write_value_to_vec(value).expect("w");
-    let datums = vec![datum.as_slice(); 5000];
-    println!("path {:?}", decoder.path());
-    for _ in 0..3 {
-        let begin = std::time::Instant::now();
-        for _ in 0..40 {
-            for datum in &datums {
-                inspector.inspect(std::hint::black_box(datum)).expect("ok");
-            }
-        }
-        println!("inspect {} ns", begin.elapsed().as_nanos() / 200_000);
-        let begin = std::time::Instant::now();
-        for _ in 0..40 {
-            std::hint::black_box(decoder.decode(datums.iter().copied()).expect("ok"));
-        }
-        println!("fast {} ns", begin.elapsed().as_nanos() / 200_000);
-        let begin = std::time::Instant::now();
-        for _ in 0..40 {
-            std::hint::black_box(decoder.decode_plainly(&datums).expect("ok"));
-        }
-        println!("plain {} ns", begin.elapsed().as_nanos() / 200_000);
-    }
 }

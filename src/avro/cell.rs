@@ -148,10 +148,7 @@ fn validity(cells: &[Cell<'_>]) -> Option<NullBuffer> {
 
 fn list(item: &FieldRef, cells: Vec<Cell<'_>>) -> Result<ArrayRef, ArrowError> {
     let nulls = validity(&cells);
-    let rows: Vec<Vec<Cell<'_>>> = cells
-        .into_iter()
-        .map(|cell| if let Cell::List(items) = cell { items } else { Vec::new() })
-        .collect();
+    let rows: Vec<Vec<Cell<'_>>> = cells.into_iter().map(|cell| if let Cell::List(items) = cell { items } else { Vec::new() }).collect();
     total(rows.iter().map(Vec::len))?;
     let offsets = OffsetBuffer::from_lengths(rows.iter().map(Vec::len));
     let items = column(item.data_type(), rows.into_iter().flatten().collect())?;
@@ -163,17 +160,11 @@ fn map(entries: &FieldRef, cells: Vec<Cell<'_>>) -> Result<ArrayRef, ArrowError>
         return Err(ArrowError::SchemaError("a map's entries are no struct".into()));
     };
     let nulls = validity(&cells);
-    let rows: Vec<Vec<_>> = cells
-        .into_iter()
-        .map(|cell| if let Cell::Map(entries) = cell { entries } else { Vec::new() })
-        .collect();
+    let rows: Vec<Vec<_>> = cells.into_iter().map(|cell| if let Cell::Map(entries) = cell { entries } else { Vec::new() }).collect();
     total(rows.iter().map(Vec::len))?;
     let offsets = OffsetBuffer::from_lengths(rows.iter().map(Vec::len));
     let (keys, values): (Vec<Cell<'_>>, Vec<Cell<'_>>) = rows.into_iter().flatten().map(|(key, value)| (Cell::Text(key), value)).unzip();
-    let columns = [keys, values]
-        .into_iter()
-        .zip(fields)
-        .map(|(cells, field)| column(field.data_type(), cells));
+    let columns = [keys, values].into_iter().zip(fields).map(|(cells, field)| column(field.data_type(), cells));
     let entry = StructArray::try_new(fields.clone(), columns.collect::<Result<_, _>>()?, None)?;
     Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, entry, nulls, false)?))
 }
@@ -183,14 +174,8 @@ fn structs(fields: &Fields, cells: Vec<Cell<'_>>) -> Result<ArrayRef, ArrowError
     let mut columns: Vec<Vec<Cell<'_>>> = fields.iter().map(|_| Vec::with_capacity(rows)).collect();
     for cell in cells {
         let mut values = if let Cell::Struct(values) = cell { values } else { Vec::new() }.into_iter();
-        columns
-            .iter_mut()
-            .for_each(|column| column.push(values.next().unwrap_or(Cell::Null)));
+        columns.iter_mut().for_each(|column| column.push(values.next().unwrap_or(Cell::Null)));
     }
-    let arrays = columns
-        .into_iter()
-        .zip(fields)
-        .map(|(cells, field)| column(field.data_type(), cells))
-        .collect::<Result<_, _>>()?;
+    let arrays = columns.into_iter().zip(fields).map(|(cells, field)| column(field.data_type(), cells)).collect::<Result<_, _>>()?;
     Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), arrays, nulls, rows)?))
 }

@@ -20,11 +20,7 @@ const NODES_MAX: usize = 4_096;
 
 /// The column for a field, or why there is none.
 pub(super) fn of<'s>(name: &str, schema: &'s Schema, names: &Names<'s>) -> Result<Field, String> {
-    Shape {
-        names,
-        nodes_left: NODES_MAX,
-    }
-    .field(name, schema, DEPTH_MAX)
+    Shape { names, nodes_left: NODES_MAX }.field(name, schema, DEPTH_MAX)
 }
 
 /// The type inside `[null, T]`, `[T, null]` or `[T]`, and whether null is among the branches; none for unions of several types.
@@ -47,15 +43,9 @@ struct Shape<'n, 's> {
 
 impl<'s> Shape<'_, 's> {
     fn field(&mut self, name: &str, schema: &'s Schema, depth_left: usize) -> Result<Field, String> {
-        self.nodes_left = self
-            .nodes_left
-            .checked_sub(1)
-            .ok_or_else(|| format!("`{name}` unfolds to more than {NODES_MAX} fields"))?;
+        self.nodes_left = self.nodes_left.checked_sub(1).ok_or_else(|| format!("`{name}` unfolds to more than {NODES_MAX} fields"))?;
         let Some((inner, is_nullable)) = nullable(schema) else {
-            return Err(format!(
-                "`{name}` is a union of several types ({}), a column has one",
-                branches(schema)
-            ));
+            return Err(format!("`{name}` is a union of several types ({}), a column has one", branches(schema)));
         };
         let inner = self.names.resolve(inner).map_err(|fault| fault.to_string())?;
         let field = Field::new(name, self.data_type(name, inner, depth_left)?, is_nullable);
@@ -66,20 +56,13 @@ impl<'s> Shape<'_, 's> {
     }
 
     fn data_type(&mut self, name: &str, schema: &'s Schema, depth_left: usize) -> Result<DataType, String> {
-        let below = || {
-            depth_left
-                .checked_sub(1)
-                .ok_or_else(|| format!("`{name}` is nested deeper than {DEPTH_MAX} levels"))
-        };
+        let below = || depth_left.checked_sub(1).ok_or_else(|| format!("`{name}` is nested deeper than {DEPTH_MAX} levels"));
         match schema {
             Schema::Array(array) => Ok(DataType::List(Arc::new(self.field("item", &array.items, below()?)?))),
             Schema::Map(map) => {
                 let value = self.field("value", &map.types, below()?)?;
                 let entry = Fields::from(vec![Field::new("key", DataType::Utf8, false), value]);
-                Ok(DataType::Map(
-                    Arc::new(Field::new("entries", DataType::Struct(entry), false)),
-                    false,
-                ))
+                Ok(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry), false)), false))
             }
             Schema::Record(record) => {
                 let depth_left = below()?;
@@ -104,9 +87,7 @@ fn simple_type(name: &str, schema: &Schema) -> Result<DataType, String> {
         Schema::Fixed(FixedSchema { size, .. }) => match i32::try_from(*size) {
             Ok(bytes) if *size <= FIXED_BYTES_MAX => DataType::FixedSizeBinary(bytes),
             _ => {
-                return Err(format!(
-                    "`{name}` is a fixed of {size} bytes, the widest that makes a column is {FIXED_BYTES_MAX}"
-                ));
+                return Err(format!("`{name}` is a fixed of {size} bytes, the widest that makes a column is {FIXED_BYTES_MAX}"));
             }
         },
         Schema::Decimal(decimal) => decimal_type(name, decimal)?,
@@ -130,10 +111,7 @@ fn decimal_type(name: &str, decimal: &DecimalSchema) -> Result<DataType, String>
     match (u8::try_from(decimal.precision), i8::try_from(decimal.scale)) {
         (Ok(precision), Ok(scale)) if precision <= DECIMAL128_MAX_PRECISION => Ok(DataType::Decimal128(precision, scale)),
         (Ok(precision), Ok(scale)) if precision <= DECIMAL256_MAX_PRECISION => Ok(DataType::Decimal256(precision, scale)),
-        _ => Err(format!(
-            "`{name}` is a decimal of {} digits, a column holds {DECIMAL256_MAX_PRECISION}",
-            decimal.precision
-        )),
+        _ => Err(format!("`{name}` is a decimal of {} digits, a column holds {DECIMAL256_MAX_PRECISION}", decimal.precision)),
     }
 }
 

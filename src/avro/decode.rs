@@ -80,12 +80,7 @@ impl Decoder {
             Err(why) => (None, Path::Oracle(why)),
         };
         let schema = Arc::new(arrow::datatypes::Schema::new(reader.fields().clone()));
-        Ok(Self {
-            resolution,
-            schema,
-            fast,
-            path,
-        })
+        Ok(Self { resolution, schema, fast, path })
     }
 
     /// The road that datums take.
@@ -100,18 +95,12 @@ impl Decoder {
     pub fn decode<'a>(&mut self, datums: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<Decoded, DecodeFault> {
         let datums: Vec<&[u8]> = datums.collect();
         if datums.is_empty() {
-            return Ok(Decoded {
-                rows: RecordBatch::new_empty(self.schema.clone()),
-                rejected: Vec::new(),
-            });
+            return Ok(Decoded { rows: RecordBatch::new_empty(self.schema.clone()), rejected: Vec::new() });
         }
         if let Some(fast) = &mut self.fast {
             match fast.decode(&datums, self.schema.fields(), &self.resolution) {
                 Ok(rows) => {
-                    return Ok(Decoded {
-                        rows,
-                        rejected: Vec::new(),
-                    });
+                    return Ok(Decoded { rows, rejected: Vec::new() });
                 }
                 Err(error) => tracing::debug!(%error, datums = datums.len(), "arrow-avro refused a slice, decoding it value by value"),
             }
@@ -134,27 +123,18 @@ fn value_by_value(datums: &[&[u8]], resolution: &Resolution, schema: &SchemaRef)
             Ok(row) => columns.iter_mut().zip(row).for_each(|(column, cell)| column.push(cell)),
             Err(Unread::Unresolvable { path, why }) => rejected.push((index, format!("field `{path}`: {why}"))),
             Err(Unread::Flawed(flaw)) => {
-                return Err(DecodeFault::NotInspected {
-                    index,
-                    reason: flaw.code(),
-                });
+                return Err(DecodeFault::NotInspected { index, reason: flaw.code() });
             }
         }
     }
     let accepted = datums.len() - rejected.len();
-    let rows = batch(schema, columns, accepted).map_err(|source| DecodeFault::Columns {
-        datums: datums.len(),
-        source,
-    })?;
+    let rows = batch(schema, columns, accepted).map_err(|source| DecodeFault::Columns { datums: datums.len(), source })?;
     Ok(Decoded { rows, rejected })
 }
 
 fn batch(schema: &SchemaRef, columns: Vec<Vec<Cell<'_>>>, rows: usize) -> Result<RecordBatch, ArrowError> {
     let fields: &Fields = schema.fields();
-    let arrays: Vec<ArrayRef> = columns
-        .into_iter()
-        .zip(fields)
-        .map(|(cells, field)| cell::column(field.data_type(), cells))
-        .collect::<Result<_, _>>()?;
+    let arrays: Vec<ArrayRef> =
+        columns.into_iter().zip(fields).map(|(cells, field)| cell::column(field.data_type(), cells)).collect::<Result<_, _>>()?;
     RecordBatch::try_new_with_options(schema.clone(), arrays, &RecordBatchOptions::new().with_row_count(Some(rows)))
 }

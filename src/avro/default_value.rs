@@ -20,9 +20,7 @@ pub(super) fn of<'s>(schema: &'s Schema, json: &Value, names: &Names<'s>) -> Res
     match (schema, json) {
         (Schema::Union(union), _) => {
             let mut tried = union.variants().iter().map(|branch| of(branch, json, names));
-            tried
-                .find(Result::is_ok)
-                .unwrap_or_else(|| Err(format!("{json} fits no branch of the union")))
+            tried.find(Result::is_ok).unwrap_or_else(|| Err(format!("{json} fits no branch of the union")))
         }
         (Schema::Null, Value::Null) => Ok(Cell::Null),
         (Schema::Boolean, Value::Bool(value)) => Ok(Cell::Boolean(*value)),
@@ -30,11 +28,9 @@ pub(super) fn of<'s>(schema: &'s Schema, json: &Value, names: &Names<'s>) -> Res
         (Schema::String, Value::String(text)) => Ok(Cell::Text(Cow::Owned(text.clone()))),
         (Schema::Uuid(UuidSchema::String), Value::String(text)) => Blob::Uuid.of_text(Cow::Owned(text.clone())),
         (Schema::Enum(symbols), Value::String(symbol)) if symbols.symbols.contains(symbol) => Ok(Cell::Text(Cow::Owned(symbol.clone()))),
-        (Schema::Array(array), Value::Array(items)) => items
-            .iter()
-            .map(|item| of(&array.items, item, names))
-            .collect::<Result<_, _>>()
-            .map(Cell::List),
+        (Schema::Array(array), Value::Array(items)) => {
+            items.iter().map(|item| of(&array.items, item, names)).collect::<Result<_, _>>().map(Cell::List)
+        }
         (Schema::Map(map), Value::Object(entries)) => entries
             .iter()
             .map(|(key, value)| Ok((Cow::Owned(key.clone()), of(&map.types, value, names)?)))
@@ -95,11 +91,7 @@ fn floating(schema: &Schema, json: &Value) -> Result<Cell<'static>, String> {
         _ => None,
     };
     let value = value.ok_or_else(|| unfit(schema, json))?;
-    Ok(if matches!(schema, Schema::Float) {
-        Cell::Float(value as f32)
-    } else {
-        Cell::Double(value)
-    })
+    Ok(if matches!(schema, Schema::Float) { Cell::Float(value as f32) } else { Cell::Double(value) })
 }
 
 fn binary(schema: &Schema, text: &str) -> Result<Cell<'static>, String> {

@@ -52,10 +52,7 @@ pub fn parse(value: &[u8]) -> Result<(SchemaId, &[u8]), FrameFault> {
     match value {
         [MAGIC, a, b, c, d, datum @ ..] => Ok((SchemaId(u32::from_be_bytes([*a, *b, *c, *d])), datum)),
         [] | [MAGIC, ..] => Err(FrameFault::Short { bytes: value.len() }),
-        [first, ..] => Err(FrameFault::Magic {
-            first: *first,
-            looks_like_json: looks_like_json(value),
-        }),
+        [first, ..] => Err(FrameFault::Magic { first: *first, looks_like_json: looks_like_json(value) }),
     }
 }
 
@@ -66,11 +63,7 @@ pub fn prefix(id: SchemaId) -> [u8; PREFIX_BYTES] {
 }
 
 fn json_hint(looks_like_json: &bool) -> &'static str {
-    if *looks_like_json {
-        ": this looks like JSON; produce with the registry's Avro serializer"
-    } else {
-        ""
-    }
+    if *looks_like_json { ": this looks like JSON; produce with the registry's Avro serializer" } else { "" }
 }
 
 fn looks_like_json(value: &[u8]) -> bool {

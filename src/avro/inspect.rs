@@ -104,31 +104,19 @@ impl Inspector {
     /// # Errors
     /// [`DatumFault`] with reason, field and byte.
     pub fn inspect(&self, datum: &[u8]) -> Result<(), DatumFault> {
-        let mut walk = Walk {
-            inspector: self,
-            wire: Wire::new(datum),
-            items_left: self.limits.items_of(datum.len()),
-        };
+        let mut walk = Walk { inspector: self, wire: Wire::new(datum), items_left: self.limits.items_of(datum.len()) };
         if let Err(trail) = walk.node(self.root, self.limits.depth_max) {
             return Err(trail.into_fault());
         }
         match walk.wire.left() {
             0 => Ok(()),
-            left => Err(DatumFault {
-                flaw: Flaw::TrailingBytes,
-                path: String::new(),
-                byte: left,
-            }),
+            left => Err(DatumFault { flaw: Flaw::TrailingBytes, path: String::new(), byte: left }),
         }
     }
 
     /// Moves `wire` past one value of type `node`.
     pub(super) fn skip(&self, node: Node, wire: &mut Wire<'_>) -> Result<(), Flaw> {
-        let mut walk = Walk {
-            inspector: self,
-            wire: wire.clone(),
-            items_left: self.limits.items_of(wire.left()),
-        };
+        let mut walk = Walk { inspector: self, wire: wire.clone(), items_left: self.limits.items_of(wire.left()) };
         let walked = walk.node(node, self.limits.depth_max).map_err(|trail| trail.flaw);
         *wire = walk.wire;
         walked
@@ -145,21 +133,11 @@ pub(super) struct Flattening<'n, 's> {
 
 impl<'n, 's> Flattening<'n, 's> {
     pub(super) fn new(names: &'n Names<'s>) -> Self {
-        Self {
-            names,
-            records: HashMap::new(),
-            nodes: Vec::new(),
-            fields: Vec::new(),
-        }
+        Self { names, records: HashMap::new(), nodes: Vec::new(), fields: Vec::new() }
     }
 
     pub(super) fn finish(self, root: Node, limits: DatumLimits) -> Inspector {
-        Inspector {
-            nodes: self.nodes,
-            names: self.fields,
-            root,
-            limits,
-        }
+        Inspector { nodes: self.nodes, names: self.fields, root, limits }
     }
 
     pub(super) fn node(&mut self, schema: &'s Schema) -> Result<Node, SchemaFault> {
@@ -180,36 +158,24 @@ impl<'n, 's> Flattening<'n, 's> {
             Schema::Bytes
             | Schema::BigDecimal
             | Schema::Uuid(UuidSchema::Bytes)
-            | Schema::Decimal(DecimalSchema {
-                inner: InnerDecimalSchema::Bytes,
-                ..
-            }) => Node::Bytes,
+            | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Bytes, .. }) => Node::Bytes,
             Schema::String | Schema::Uuid(UuidSchema::String) => Node::Text,
             Schema::Fixed(fixed)
             | Schema::Duration(fixed)
             | Schema::Uuid(UuidSchema::Fixed(fixed))
-            | Schema::Decimal(DecimalSchema {
-                inner: InnerDecimalSchema::Fixed(fixed),
-                ..
-            }) => Node::Fixed(fixed.size),
+            | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(fixed), .. }) => Node::Fixed(fixed.size),
             Schema::Enum(symbols) => Node::Enum(index(symbols.symbols.len())),
             Schema::Array(array) => Node::Array(self.children(&[&array.items], &[])?),
             Schema::Map(map) => Node::Map(self.children(&[&map.types], &[])?),
             Schema::Union(union) => {
                 let branches: Vec<&Schema> = union.variants().iter().collect();
-                Node::Union {
-                    start: self.children(&branches, &[])?,
-                    branches: index(branches.len()),
-                }
+                Node::Union { start: self.children(&branches, &[])?, branches: index(branches.len()) }
             }
             Schema::Record(record) => {
                 if let Some(node) = self.records.get(&record.name) {
                     return Ok(*node);
                 }
-                let node = Node::Record {
-                    start: index(self.nodes.len()),
-                    fields: index(record.fields.len()),
-                };
+                let node = Node::Record { start: index(self.nodes.len()), fields: index(record.fields.len()) };
                 self.records.insert(&record.name, node);
                 let (schemas, names): (Vec<&Schema>, Vec<&str>) =
                     record.fields.iter().map(|field| (&field.schema, field.name.as_str())).unzip();
@@ -224,8 +190,7 @@ impl<'n, 's> Flattening<'n, 's> {
     fn children(&mut self, schemas: &[&'s Schema], names: &[&str]) -> Result<u32, SchemaFault> {
         let start = self.nodes.len();
         self.nodes.resize(start + schemas.len(), Node::Null);
-        self.fields
-            .extend((0..schemas.len()).map(|at| names.get(at).copied().unwrap_or_default().into()));
+        self.fields.extend((0..schemas.len()).map(|at| names.get(at).copied().unwrap_or_default().into()));
         for (at, schema) in schemas.iter().enumerate() {
             self.nodes[start + at] = self.node(schema)?;
         }
@@ -251,12 +216,7 @@ struct Trail {
 impl Trail {
     #[cold]
     fn new(flaw: Flaw, at: usize, byte: Option<usize>) -> Box<Self> {
-        Box::new(Self {
-            flaw,
-            at,
-            byte,
-            path: Vec::new(),
-        })
+        Box::new(Self { flaw, at, byte, path: Vec::new() })
     }
 
     #[cold]
@@ -275,11 +235,7 @@ impl Trail {
 
     fn into_fault(self) -> DatumFault {
         let path: String = self.path.iter().rev().map(String::as_str).collect();
-        DatumFault {
-            flaw: self.flaw,
-            path: path.trim_start_matches('.').to_owned(),
-            byte: self.byte.unwrap_or(self.at),
-        }
+        DatumFault { flaw: self.flaw, path: path.trim_start_matches('.').to_owned(), byte: self.byte.unwrap_or(self.at) }
     }
 }
 
@@ -371,9 +327,7 @@ impl<'d> Walk<'_, 'd> {
 
     #[inline]
     fn enter(&self, depth_left: usize) -> Result<usize, Box<Trail>> {
-        depth_left
-            .checked_sub(1)
-            .ok_or_else(|| Trail::new(Flaw::TooDeep, self.wire.at(), None))
+        depth_left.checked_sub(1).ok_or_else(|| Trail::new(Flaw::TooDeep, self.wire.at(), None))
     }
 
     fn spend(&mut self, items: u64) -> Result<(), Box<Trail>> {

@@ -44,10 +44,7 @@ fn c37_invalid_utf8_names_field_and_byte() {
 fn c29_bytes_after_the_datum_are_counted() {
     let fault = fault(TWO_FIELDS, b"\x06abc\x08\0\0\0");
 
-    assert_eq!(
-        (fault.reason(), fault.to_string().as_str()),
-        ("trailing-bytes", "3 bytes left after the datum")
-    );
+    assert_eq!((fault.reason(), fault.to_string().as_str()), ("trailing-bytes", "3 bytes left after the datum"));
 }
 
 #[test]
@@ -78,9 +75,7 @@ fn records_that_double_at_each_level_are_bounded() {
     for level in 1..40 {
         let below = level - 1;
         let twice = format!(r#"{{"name":"a","type":"L{below}"}},{{"name":"b","type":"L{below}"}}"#);
-        fields.push(format!(
-            r#"{{"name":"l{level}","type":{{"type":"record","name":"L{level}","fields":[{twice}]}}}}"#
-        ));
+        fields.push(format!(r#"{{"name":"l{level}","type":{{"type":"record","name":"L{level}","fields":[{twice}]}}}}"#));
     }
     let begin = Instant::now();
 
@@ -93,16 +88,9 @@ fn blocks_with_sizes_are_compared() {
     let ints = inspector(r#"{"name":"a","type":{"type":"array","items":"int"}}"#);
 
     assert_eq!(ints.inspect(&[long(-2), long(2), vec![2, 4, 0]].concat()), Ok(()));
-    let wrong = ints
-        .inspect(&[long(-2), long(1), vec![2, 4, 0]].concat())
-        .expect_err("two ints take two bytes");
+    let wrong = ints.inspect(&[long(-2), long(1), vec![2, 4, 0]].concat()).expect_err("two ints take two bytes");
     assert_eq!(wrong.reason(), "bad-length");
-    assert_eq!(
-        ints.inspect(&[long(-2), long(9), vec![2, 4, 0]].concat())
-            .expect_err("beyond the end")
-            .reason(),
-        "truncated"
-    );
+    assert_eq!(ints.inspect(&[long(-2), long(9), vec![2, 4, 0]].concat()).expect_err("beyond the end").reason(), "truncated");
 }
 
 #[test]
@@ -128,10 +116,7 @@ fn the_path_leads_through_records_arrays_and_maps() {
 
     let fault = fault(fields, &datum);
 
-    assert_eq!(
-        (fault.reason(), fault.path(), fault.byte()),
-        ("invalid-utf8", "trips[1].names[0]", 1)
-    );
+    assert_eq!((fault.reason(), fault.path(), fault.byte()), ("invalid-utf8", "trips[1].names[0]", 1));
 }
 
 #[test]

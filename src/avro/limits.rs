@@ -14,11 +14,7 @@ pub struct SchemaLimits {
 impl Default for SchemaLimits {
     /// Well above the largest schemas seen in registries (hundreds of fields, twenty levels), well below what hurts.
     fn default() -> Self {
-        Self {
-            bytes_max: 1 << 20,
-            depth_max: 96,
-            objects_max: 10_000,
-        }
+        Self { bytes_max: 1 << 20, depth_max: 96, objects_max: 10_000 }
     }
 }
 
@@ -38,12 +34,7 @@ pub struct DatumLimits {
 
 impl Default for DatumLimits {
     fn default() -> Self {
-        Self {
-            string_bytes_max: 1 << 20,
-            items_max: 1 << 20,
-            items_per_byte: 4,
-            depth_max: 64,
-        }
+        Self { string_bytes_max: 1 << 20, items_max: 1 << 20, items_per_byte: 4, depth_max: 64 }
     }
 }
 
@@ -52,18 +43,11 @@ impl DatumLimits {
     const ITEMS_FREE: usize = 64;
 
     /// For parts of a datum that was inspected as a whole.
-    pub(super) const NONE: Self = Self {
-        string_bytes_max: usize::MAX,
-        items_max: usize::MAX,
-        items_per_byte: usize::MAX,
-        depth_max: usize::MAX,
-    };
+    pub(super) const NONE: Self =
+        Self { string_bytes_max: usize::MAX, items_max: usize::MAX, items_per_byte: usize::MAX, depth_max: usize::MAX };
 
     /// The items that a datum of `bytes` may hold.
     pub(super) fn items_of(&self, bytes: usize) -> usize {
-        bytes
-            .saturating_mul(self.items_per_byte)
-            .saturating_add(Self::ITEMS_FREE)
-            .min(self.items_max)
+        bytes.saturating_mul(self.items_per_byte).saturating_add(Self::ITEMS_FREE).min(self.items_max)
     }
 }

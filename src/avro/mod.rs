@@ -24,9 +24,9 @@ mod through_arrow;
 
 pub mod decode;
 pub mod encode;
-pub mod settings;
-pub mod registry;
 pub mod gate;
+pub mod registry;
+pub mod settings;
 
 #[cfg(test)]
 mod cases_tests;
@@ -34,6 +34,7 @@ mod cases_tests;
 mod property_tests;
 
 pub use decode::{DecodeFault, Decoded, Decoder, Path};
+pub use encode::Encoder;
 pub use frame::{FrameFault, SchemaId};
 pub use gate::{Accepted, Gate, Verdict};
 pub use inspect::{DatumFault, Inspector};

@@ -30,11 +30,9 @@ impl<'s> Names<'s> {
     /// [`SchemaFault::Invalid`] when the reference leads nowhere.
     pub(super) fn resolve(&self, schema: &'s Schema) -> Result<&'s Schema, SchemaFault> {
         match schema {
-            Schema::Ref { name } => self
-                .types
-                .get(name)
-                .copied()
-                .ok_or_else(|| SchemaFault::Invalid(format!("type `{name}` is not defined"))),
+            Schema::Ref { name } => {
+                self.types.get(name).copied().ok_or_else(|| SchemaFault::Invalid(format!("type `{name}` is not defined")))
+            }
             other => Ok(other),
         }
     }
@@ -75,13 +73,7 @@ pub(super) fn is_same_type(writer: &Schema, reader: &Schema) -> bool {
     let (Some(writer), Some(name)) = (writer.name(), reader.name()) else {
         return true;
     };
-    writer.name() == name.name()
-        || reader
-            .aliases()
-            .into_iter()
-            .flatten()
-            .map(Alias::name)
-            .any(|alias| alias == writer.name())
+    writer.name() == name.name() || reader.aliases().into_iter().flatten().map(Alias::name).any(|alias| alias == writer.name())
 }
 
 /// A type that contains itself.
@@ -96,19 +88,14 @@ pub(super) struct Recursion {
 pub(super) fn find_recursion(schema: &Schema) -> Option<Recursion> {
     fn find<'s>(schema: &'s Schema, field: &str, open: &mut HashSet<&'s Name>) -> Option<Recursion> {
         match schema {
-            Schema::Ref { name } => open.contains(name).then(|| Recursion {
-                type_name: name.to_string(),
-                field: field.to_owned(),
-            }),
+            Schema::Ref { name } => open.contains(name).then(|| Recursion { type_name: name.to_string(), field: field.to_owned() }),
             Schema::Array(array) => find(&array.items, field, open),
             Schema::Map(map) => find(&map.types, field, open),
             Schema::Union(union) => union.variants().iter().find_map(|branch| find(branch, field, open)),
             Schema::Record(record) => {
                 open.insert(&record.name);
-                let found = record
-                    .fields
-                    .iter()
-                    .find_map(|inner| find(&inner.schema, &format!("{}.{}", record.name.name(), inner.name), open));
+                let found =
+                    record.fields.iter().find_map(|inner| find(&inner.schema, &format!("{}.{}", record.name.name(), inner.name), open));
                 open.remove(&record.name);
                 found
             }

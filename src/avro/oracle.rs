@@ -24,22 +24,15 @@ impl From<Flaw> for Unread {
 
 impl Unread {
     fn unresolvable(why: impl Into<String>) -> Self {
-        Self::Unresolvable {
-            path: String::new(),
-            why: why.into(),
-        }
+        Self::Unresolvable { path: String::new(), why: why.into() }
     }
 
     fn within(self, place: &str) -> Self {
         match self {
-            Self::Unresolvable { path, why } if path.is_empty() || path.starts_with('[') => Self::Unresolvable {
-                path: format!("{place}{path}"),
-                why,
-            },
-            Self::Unresolvable { path, why } => Self::Unresolvable {
-                path: format!("{place}.{path}"),
-                why,
-            },
+            Self::Unresolvable { path, why } if path.is_empty() || path.starts_with('[') => {
+                Self::Unresolvable { path: format!("{place}{path}"), why }
+            }
+            Self::Unresolvable { path, why } => Self::Unresolvable { path: format!("{place}.{path}"), why },
             flawed => flawed,
         }
     }
@@ -47,10 +40,7 @@ impl Unread {
 
 /// One row: a cell for each of the reader's fields.
 pub(super) fn row<'a>(resolution: &'a Resolution, datum: &'a [u8]) -> Result<Vec<Cell<'a>>, Unread> {
-    let mut reading = Reading {
-        skips: &resolution.skips,
-        wire: Wire::new(datum),
-    };
+    let mut reading = Reading { skips: &resolution.skips, wire: Wire::new(datum) };
     let cells = reading.record(&resolution.record)?;
     match reading.wire.left() {
         0 => Ok(cells),
@@ -94,11 +84,7 @@ impl<'a> Reading<'a> {
             Plan::Map(of) => Cell::Map(self.blocks(|reading| Ok((Cow::Borrowed(reading.text()?), reading.value(of)?)))?),
             Plan::Struct(plan) => Cell::Struct(self.record(plan)?),
             Plan::Union(branches) => {
-                match usize::try_from(self.wire.long()?)
-                    .ok()
-                    .and_then(|at| branches.get(at))
-                    .ok_or(Flaw::BadUnionBranch)?
-                {
+                match usize::try_from(self.wire.long()?).ok().and_then(|at| branches.get(at)).ok_or(Flaw::BadUnionBranch)? {
                     Ok(plan) => self.value(plan)?,
                     Err(why) => return Err(Unread::unresolvable(why)),
                 }
@@ -107,16 +93,10 @@ impl<'a> Reading<'a> {
     }
 
     fn symbol(&mut self, symbols: &'a [Symbol]) -> Result<Cell<'a>, Unread> {
-        let symbol = usize::try_from(self.wire.int()?)
-            .ok()
-            .and_then(|at| symbols.get(at))
-            .ok_or(Flaw::BadEnumSymbol)?;
+        let symbol = usize::try_from(self.wire.int()?).ok().and_then(|at| symbols.get(at)).ok_or(Flaw::BadEnumSymbol)?;
         match &symbol.reader {
             Some(symbol) => Ok(Cell::Text(Cow::Borrowed(symbol))),
-            None => Err(Unread::unresolvable(format!(
-                "the reader's enum has no symbol `{}` and no default",
-                symbol.writer
-            ))),
+            None => Err(Unread::unresolvable(format!("the reader's enum has no symbol `{}` and no default", symbol.writer))),
         }
     }
 

@@ -97,37 +97,18 @@ pub(super) struct Symbol {
 pub(super) fn resolve(writer: &Schema, reader: &ReaderSchema) -> Result<Resolution, SchemaFault> {
     let (of_writer, of_reader) = (record_of(writer)?, record_of(reader.avro())?);
     let (writer_names, reader_names) = (Names::of(writer)?, Names::of(reader.avro())?);
-    let mut pair = Pair {
-        writer: &writer_names,
-        reader: &reader_names,
-        skips: Flattening::new(&writer_names),
-        nodes_left: NODES_MAX,
-    };
+    let mut pair = Pair { writer: &writer_names, reader: &reader_names, skips: Flattening::new(&writer_names), nodes_left: NODES_MAX };
     let resolved = match is_same_type(writer, reader.avro()) {
         true => pair.record(of_writer, of_reader),
         false => Err(name_mismatch(writer, reader.avro())),
     };
     match resolved {
-        Ok(record) => Ok(Resolution {
-            record,
-            skips: pair.skips.finish(Node::Null, DatumLimits::NONE),
-        }),
+        Ok(record) => Ok(Resolution { record, skips: pair.skips.finish(Node::Null, DatumLimits::NONE) }),
         Err(mismatch) => {
-            let field = if mismatch.path.is_empty() {
-                of_reader.name.name().to_owned()
-            } else {
-                mismatch.path
-            };
-            let note = find_recursion(writer).map(|found| {
-                format!(
-                    "; type `{}` of the writer contains itself through field `{}`",
-                    found.type_name, found.field
-                )
-            });
-            Err(SchemaFault::Unreadable {
-                field,
-                why: mismatch.why + &note.unwrap_or_default(),
-            })
+            let field = if mismatch.path.is_empty() { of_reader.name.name().to_owned() } else { mismatch.path };
+            let note = find_recursion(writer)
+                .map(|found| format!("; type `{}` of the writer contains itself through field `{}`", found.type_name, found.field));
+            Err(SchemaFault::Unreadable { field, why: mismatch.why + &note.unwrap_or_default() })
         }
     }
 }
@@ -140,18 +121,11 @@ struct Mismatch {
 
 impl Mismatch {
     fn new(why: impl Into<String>) -> Self {
-        Self {
-            path: String::new(),
-            why: why.into(),
-        }
+        Self { path: String::new(), why: why.into() }
     }
 
     fn in_field(self, name: &str) -> Self {
-        let path = if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{name}.{}", self.path)
-        };
+        let path = if self.path.is_empty() { name.to_owned() } else { format!("{name}.{}", self.path) };
         Self { path, ..self }
     }
 }
@@ -175,24 +149,14 @@ impl<'w, 'r> Pair<'_, 'w, 'r> {
             let step = match sources.iter().position(|source| *source == Some(at)) {
                 Some(column) => {
                     let wanted = &reader.fields[column];
-                    let plan = self
-                        .plan(&field.schema, &wanted.schema)
-                        .map_err(|mismatch| mismatch.in_field(&wanted.name))?;
-                    Step::Read {
-                        column,
-                        name: wanted.name.clone(),
-                        plan,
-                    }
+                    let plan = self.plan(&field.schema, &wanted.schema).map_err(|mismatch| mismatch.in_field(&wanted.name))?;
+                    Step::Read { column, name: wanted.name.clone(), plan }
                 }
                 None => Step::Skip(self.skips.node(&field.schema).map_err(|fault| Mismatch::new(fault.to_string()))?),
             };
             steps.push(step);
         }
-        Ok(RecordPlan {
-            steps,
-            defaults,
-            width: reader.fields.len(),
-        })
+        Ok(RecordPlan { steps, defaults, width: reader.fields.len() })
     }
 
     fn default(&self, field: &'r RecordField) -> Result<Cell<'static>, Mismatch> {
@@ -205,10 +169,8 @@ impl<'w, 'r> Pair<'_, 'w, 'r> {
     }
 
     fn plan(&mut self, writer: &'w Schema, reader: &'r Schema) -> Result<Plan, Mismatch> {
-        self.nodes_left = self
-            .nodes_left
-            .checked_sub(1)
-            .ok_or_else(|| Mismatch::new(format!("the schemas unfold to more than {NODES_MAX} fields")))?;
+        self.nodes_left =
+            self.nodes_left.checked_sub(1).ok_or_else(|| Mismatch::new(format!("the schemas unfold to more than {NODES_MAX} fields")))?;
         let writer = self.writer.resolve(writer).map_err(|fault| Mismatch::new(fault.to_string()))?;
         let reader = self.reader.resolve(reader).map_err(|fault| Mismatch::new(fault.to_string()))?;
         if let Schema::Union(branches) = writer {
@@ -219,9 +181,7 @@ impl<'w, 'r> Pair<'_, 'w, 'r> {
         };
         match writer {
             Schema::Null if is_nullable => Ok(Plan::Null),
-            Schema::Null => Err(Mismatch::new(
-                "it is written as null, and the reader schema has no null here: make it a union with null",
-            )),
+            Schema::Null => Err(Mismatch::new("it is written as null, and the reader schema has no null here: make it a union with null")),
             _ => {
                 let inner = self.reader.resolve(inner).map_err(|fault| Mismatch::new(fault.to_string()))?;
                 self.single(writer, inner)
@@ -304,15 +264,10 @@ fn enum_symbols(writer: &EnumSchema, reader: &EnumSchema) -> Result<Vec<Symbol>,
     let symbols: Vec<Symbol> = writer
         .symbols
         .iter()
-        .map(|symbol| Symbol {
-            writer: symbol.clone(),
-            reader: known(symbol).or_else(|| reader.default.clone()),
-        })
+        .map(|symbol| Symbol { writer: symbol.clone(), reader: known(symbol).or_else(|| reader.default.clone()) })
         .collect();
     if symbols.iter().all(|symbol| symbol.reader.is_none()) {
-        return Err(Mismatch::new(
-            "writer and reader have no enum symbol in common: give the reader's enum a default",
-        ));
+        return Err(Mismatch::new("writer and reader have no enum symbol in common: give the reader's enum a default"));
     }
     Ok(symbols)
 }
@@ -369,10 +324,7 @@ fn is_bytes(schema: &Schema) -> bool {
         Schema::Bytes
             | Schema::BigDecimal
             | Schema::Uuid(UuidSchema::Bytes)
-            | Schema::Decimal(DecimalSchema {
-                inner: InnerDecimalSchema::Bytes,
-                ..
-            })
+            | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Bytes, .. })
     )
 }
 
@@ -382,11 +334,7 @@ fn blob(reader: &Schema) -> Option<Blob> {
         Schema::String => Some(Blob::Text),
         Schema::Bytes => Some(Blob::Bytes),
         Schema::Uuid(_) => Some(Blob::Uuid),
-        Schema::Decimal(DecimalSchema {
-            precision,
-            inner: InnerDecimalSchema::Bytes,
-            ..
-        }) => Some(Blob::decimal(*precision)),
+        Schema::Decimal(DecimalSchema { precision, inner: InnerDecimalSchema::Bytes, .. }) => Some(Blob::decimal(*precision)),
         _ => None,
     }
 }
@@ -397,10 +345,7 @@ fn fixed_size(schema: &Schema) -> Option<usize> {
         Schema::Fixed(fixed)
         | Schema::Duration(fixed)
         | Schema::Uuid(UuidSchema::Fixed(fixed))
-        | Schema::Decimal(DecimalSchema {
-            inner: InnerDecimalSchema::Fixed(fixed),
-            ..
-        }) => Some(fixed.size),
+        | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(fixed), .. }) => Some(fixed.size),
         _ => None,
     }
 }

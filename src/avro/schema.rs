@@ -64,10 +64,7 @@ impl ReaderSchema {
     pub fn parse(json: &str) -> Result<Self, SchemaFault> {
         let whole = parse_writer(json, &SchemaLimits::default())?;
         if let Some(found) = find_recursion(&whole) {
-            return Err(SchemaFault::Recursive {
-                type_name: found.type_name,
-                field: found.field,
-            });
+            return Err(SchemaFault::Recursive { type_name: found.type_name, field: found.field });
         }
         let names = Names::of(&whole)?;
         let record = record_of(&whole)?;
@@ -82,19 +79,9 @@ impl ReaderSchema {
         if fields.is_empty() {
             return Err(SchemaFault::Invalid("no field has a column form".into()));
         }
-        let (avro, json) = if unusable.is_empty() {
-            (whole, json.to_owned())
-        } else {
-            without(record, &unusable, &names)?
-        };
+        let (avro, json) = if unusable.is_empty() { (whole, json.to_owned()) } else { without(record, &unusable, &names)? };
         let fingerprint = format!("{:016x}", rabin(compact(&json)?.as_bytes()));
-        Ok(Self {
-            avro,
-            json,
-            fields: fields.into(),
-            unusable,
-            fingerprint,
-        })
+        Ok(Self { avro, json, fields: fields.into(), unusable, fingerprint })
     }
 
     /// The columns, in schema order, under their Avro names; only fields that have a column form.
@@ -141,9 +128,7 @@ pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &Sc
     measured.check(limits)?;
     let (mut schema, others) = Schema::parse_str_with_list(json, references).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
     if !others.is_empty() {
-        schema
-            .denormalize(&others)
-            .map_err(|error| SchemaFault::Invalid(error.to_string()))?;
+        schema.denormalize(&others).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
     }
     record_of(&schema)?;
     Names::of(&schema)?;
@@ -154,10 +139,7 @@ pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &Sc
 pub(super) fn record_of(schema: &Schema) -> Result<&RecordSchema, SchemaFault> {
     match schema {
         Schema::Record(record) => Ok(record),
-        other => Err(SchemaFault::Invalid(format!(
-            "a record is needed at the top, this is `{}`",
-            other.canonical_form()
-        ))),
+        other => Err(SchemaFault::Invalid(format!("a record is needed at the top, this is `{}`", other.canonical_form()))),
     }
 }
 
@@ -191,9 +173,7 @@ fn compact(json: &str) -> Result<String, SchemaFault> {
 fn rabin(bytes: &[u8]) -> u64 {
     const EMPTY: u64 = 0xc15d_213a_a4d7_a795;
     bytes.iter().fold(EMPTY, |fingerprint, byte| {
-        let mixed = (0..8).fold((fingerprint ^ u64::from(*byte)) & 0xff, |bits, _| {
-            (bits >> 1) ^ (EMPTY & 0u64.wrapping_sub(bits & 1))
-        });
+        let mixed = (0..8).fold((fingerprint ^ u64::from(*byte)) & 0xff, |bits, _| (bits >> 1) ^ (EMPTY & 0u64.wrapping_sub(bits & 1)));
         (fingerprint >> 8) ^ mixed
     })
 }
@@ -236,10 +216,7 @@ impl Measure {
             (self.objects, limits.objects_max, "fields and types"),
         ];
         match bounds.into_iter().find(|(found, bound, _)| found > bound) {
-            Some((found, bound, what)) => Err(SchemaFault::TooLarge {
-                what: format!("{found} {what}"),
-                bound,
-            }),
+            Some((found, bound, what)) => Err(SchemaFault::TooLarge { what: format!("{found} {what}"), bound }),
             None => Ok(()),
         }
     }

@@ -28,11 +28,8 @@ fn every_supported_type_has_its_column() {
            {"name":"tags","type":{"type":"array","items":["null","int"]}}"#,
     );
 
-    let types: Vec<(&str, &DataType, bool)> = schema
-        .fields()
-        .iter()
-        .map(|field| (field.name().as_str(), field.data_type(), field.is_nullable()))
-        .collect();
+    let types: Vec<(&str, &DataType, bool)> =
+        schema.fields().iter().map(|field| (field.name().as_str(), field.data_type(), field.is_nullable())).collect();
     let tags = DataType::new_list(DataType::Int32, true);
     assert_eq!(
         types,
@@ -84,17 +81,8 @@ fn c15_a_reader_type_that_contains_itself_is_refused_by_name() {
 
     let fault = ReaderSchema::parse(list).expect_err("no column can hold it");
 
-    assert_eq!(
-        fault,
-        SchemaFault::Recursive {
-            type_name: "Node".into(),
-            field: "Node.next".into()
-        }
-    );
-    assert!(
-        parse_writer(list, &SchemaLimits::default()).is_ok(),
-        "a writer may have such types: they can be skipped"
-    );
+    assert_eq!(fault, SchemaFault::Recursive { type_name: "Node".into(), field: "Node.next".into() });
+    assert!(parse_writer(list, &SchemaLimits::default()).is_ok(), "a writer may have such types: they can be skipped");
 }
 
 #[test]
@@ -129,9 +117,7 @@ fn types_that_double_at_each_level_are_set_aside() {
     for level in 1..15 {
         let below = level - 1;
         let twice = format!(r#"{{"name":"a","type":"L{below}"}},{{"name":"b","type":"L{below}"}}"#);
-        fields.push(format!(
-            r#"{{"name":"l{level}","type":{{"type":"record","name":"L{level}","fields":[{twice}]}}}}"#
-        ));
+        fields.push(format!(r#"{{"name":"l{level}","type":{{"type":"record","name":"L{level}","fields":[{twice}]}}}}"#));
     }
 
     let schema = reader(&fields.join(","));
@@ -148,10 +134,7 @@ fn types_of_other_subjects_are_found() {
     let schema = parse_writer_with_references(&order, &[metadata], &SchemaLimits::default()).expect("the reference is given");
 
     assert!(Names::of(&schema).is_ok_and(|names| names.definitions().count() == 2));
-    assert!(
-        parse_writer(&order, &SchemaLimits::default()).is_err(),
-        "without the reference it is not complete"
-    );
+    assert!(parse_writer(&order, &SchemaLimits::default()).is_err(), "without the reference it is not complete");
 }
 
 #[test]

@@ -68,13 +68,7 @@ impl ThroughArrow {
         }
         let (writer, reader) = (record(&written), record(&read));
         let decoder = decoder(&writer, &reader).map_err(|error| format!("arrow-avro does not take the schemas: {error}"))?;
-        Ok(Self {
-            writer,
-            reader,
-            decoder,
-            frames: Vec::new(),
-            columns,
-        })
+        Ok(Self { writer, reader, decoder, frames: Vec::new(), columns })
     }
 
     /// Decodes inspected datums into rows of `fields`.
@@ -109,10 +103,7 @@ impl ThroughArrow {
             match self.decoder.flush()? {
                 Some(rows) => batches.push(rows),
                 None => {
-                    return Err(ArrowError::ParseError(format!(
-                        "arrow-avro stopped at byte {at} of {}",
-                        self.frames.len()
-                    )));
+                    return Err(ArrowError::ParseError(format!("arrow-avro stopped at byte {at} of {}", self.frames.len())));
                 }
             }
         }
@@ -121,11 +112,7 @@ impl ThroughArrow {
             _ => concat_batches(&self.decoder.schema(), &batches)?,
         };
         if rows.num_rows() != datums.len() {
-            return Err(ArrowError::ParseError(format!(
-                "arrow-avro made {} rows of {} datums",
-                rows.num_rows(),
-                datums.len()
-            )));
+            return Err(ArrowError::ParseError(format!("arrow-avro made {} rows of {} datums", rows.num_rows(), datums.len())));
         }
         Ok(rows)
     }
@@ -138,11 +125,7 @@ fn record(fields: &[Value]) -> AvroSchema {
 fn decoder(writer: &AvroSchema, reader: &AvroSchema) -> Result<Decoder, ArrowError> {
     let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
     store.set(Fingerprint::Id(ID.0), writer.clone())?;
-    ReaderBuilder::new()
-        .with_writer_schema_store(store)
-        .with_reader_schema(reader.clone())
-        .with_batch_size(BATCH_ROWS)
-        .build_decoder()
+    ReaderBuilder::new().with_writer_schema_store(store).with_reader_schema(reader.clone()).with_batch_size(BATCH_ROWS).build_decoder()
 }
 
 /// The Avro types by which arrow-avro is to write and read what a plan says.
@@ -154,7 +137,7 @@ fn readable(plan: &Plan) -> Option<(Value, Value)> {
         Plan::Float(number) => ("float", promoted(*number)),
         Plan::Double => ("double", "double"),
         Plan::Text(Blob::Text) => ("string", "string"),
-        Plan::Bytes(Blob::Bytes) => ("bytes", "bytes"),
+        Plan::Bytes(Blob::Bytes) | Plan::Text(Blob::Bytes) => ("bytes", "bytes"),
         Plan::Enum(_) => ("int", "int"),
         Plan::Union(branches) => {
             return match &branches[..] {
@@ -197,11 +180,7 @@ fn skippable(schema: &Schema) -> Option<Value> {
         Schema::Float => "float",
         Schema::Double => "double",
         Schema::String | Schema::Uuid(UuidSchema::String) => "string",
-        Schema::Bytes
-        | Schema::Decimal(DecimalSchema {
-            inner: InnerDecimalSchema::Bytes,
-            ..
-        }) => "bytes",
+        Schema::Bytes | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Bytes, .. }) => "bytes",
         Schema::Union(union) => {
             return match union.variants() {
                 [Schema::Null, inner] if !matches!(inner, Schema::Union(_)) => Some(json!(["null", skippable(inner)?])),
@@ -231,10 +210,7 @@ fn finish(rows: &RecordBatch, columns: &[usize], fields: &Fields, resolution: &R
     for (column, default) in &resolution.record.defaults {
         arrays[*column] = Some(cell::column(fields[*column].data_type(), vec![default.clone(); rows.num_rows()])?);
     }
-    let arrays = arrays
-        .into_iter()
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| ArrowError::ComputeError("a column has no source".into()))?;
+    let arrays = arrays.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| ArrowError::ComputeError("a column has no source".into()))?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(Arc::new(arrow::datatypes::Schema::new(fields.clone())), arrays, &options)
 }
@@ -248,16 +224,10 @@ fn symbols(plan: &Plan) -> Option<&[Symbol]> {
 }
 
 fn texts(indices: &ArrayRef, symbols: &[Symbol]) -> Result<ArrayRef, ArrowError> {
-    let indices = indices
-        .as_primitive_opt::<Int32Type>()
-        .ok_or_else(|| ArrowError::CastError("an enum's index is no int".into()))?;
+    let indices = indices.as_primitive_opt::<Int32Type>().ok_or_else(|| ArrowError::CastError("an enum's index is no int".into()))?;
     let text = |index: Option<i32>| match index {
         None => Ok(Cell::Null),
-        Some(index) => match usize::try_from(index)
-            .ok()
-            .and_then(|index| symbols.get(index))
-            .and_then(|symbol| symbol.reader.as_deref())
-        {
+        Some(index) => match usize::try_from(index).ok().and_then(|index| symbols.get(index)).and_then(|symbol| symbol.reader.as_deref()) {
             Some(symbol) => Ok(Cell::Text(Cow::Borrowed(symbol))),
             None => Err(ArrowError::ComputeError(format!("symbol {index} has no counterpart"))),
         },

@@ -65,7 +65,8 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     let mut violated = Vec::new();
     for tenant in load(&config)? {
         let name = tenant.name.clone();
-        let report = runtime.block_on(audit_one(&config, tenant, args.first, !args.no_store)).with_context(|| format!("failed to audit {name}"))?;
+        let report =
+            runtime.block_on(audit_one(&config, tenant, args.first, !args.no_store)).with_context(|| format!("failed to audit {name}"))?;
         match args.output {
             Output::Table => print!("tenant {name}\n{report}"),
             Output::Json => println!("{}", report.json()),
@@ -90,14 +91,7 @@ pub async fn audit_one(config: &Config, tenant: Arc<Tenant>, first: usize, with_
         true => Some(stored_windows(config, &tenant)?),
         false => None,
     };
-    let options = Options {
-        tenant,
-        kafka: config.kafka.clone(),
-        registry: Registry::new(&config.registry)?,
-        mongo,
-        store,
-        first,
-    };
+    let options = Options { tenant, kafka: config.kafka.clone(), registry: Registry::new(&config.registry)?, mongo, store, first };
     audit(options).await.map_err(exit_of)
 }
 

@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use chrono::DateTime;
 
 use super::exit::{Exit, WithExit};
+use super::topics::create_missing;
 use crate::avro::SchemaId;
 use crate::avro::registry::{Registry, RegistryFault};
 use crate::config::Config;
@@ -42,6 +43,9 @@ pub struct Args {
     /// Field of the schema that becomes the Kafka key.
     #[arg(long, value_name = "COLUMN", default_value = "dev_id")]
     key: String,
+    /// Partitions of topics that do not exist yet and are created.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: i32,
     /// Use this id instead of registering the schema.
     #[arg(long, value_name = "ID")]
     schema_id: Option<u32>,
@@ -138,6 +142,8 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("failed to start a runtime")?;
+    let topics: Vec<Arc<str>> = args.topics.iter().map(|topic| topic.as_str().into()).collect();
+    create_missing(config, runtime.handle(), &topics, args.partitions).exit(Exit::Unreachable)?;
     let mut clients = Vec::with_capacity(emulations.len());
     for emulation in emulations {
         let id = match args.schema_id {

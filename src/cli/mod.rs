@@ -5,6 +5,7 @@ pub mod exit;
 pub mod run;
 pub mod service;
 pub mod sinks;
+pub mod topics;
 
 pub mod audit;
 pub mod check;

@@ -62,7 +62,8 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
         config.mongo = None;
     }
     let tenants = load(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("failed to start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("failed to start the runtime")?;
     let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
     let signals = watch_signals(&runtime)?;
     let server = match args.no_http {
@@ -95,8 +96,10 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
 /// Reads and checks the configured tenant files.
 pub fn load(config: &Config) -> anyhow::Result<Vec<Arc<Tenant>>> {
     if config.tenants.is_empty() {
-        return Err(anyhow!("no tenant file is named; give one, such as `testudo run tenants/zoo.toml`, or set `tenants` in the configuration"))
-            .exit(Exit::Usage);
+        return Err(anyhow!(
+            "no tenant file is named; give one, such as `testudo run tenants/zoo.toml`, or set `tenants` in the configuration"
+        ))
+        .exit(Exit::Usage);
     }
     let checked = check::tenants(&config.tenants, &config.tenant).exit(Exit::Usage)?;
     for warning in &checked.warnings {
@@ -177,7 +180,9 @@ fn input_ends(service: &Service, clock: &dyn Clock) -> anyhow::Result<HashMap<St
 /// Which exit code tells a supervisor what to do about a fault.
 fn exit_of(fault: &TenantFault) -> Exit {
     match fault {
-        TenantFault::Store(fault) | TenantFault::Job(JobFault::Store(fault)) | TenantFault::Worker(WorkerFault::Store(fault)) => of_store(fault),
+        TenantFault::Store(fault) | TenantFault::Job(JobFault::Store(fault)) | TenantFault::Worker(WorkerFault::Store(fault)) => {
+            of_store(fault)
+        }
         TenantFault::Worker(WorkerFault::Restore(RestoreFault::Store(fault))) => of_store(fault),
         TenantFault::Worker(WorkerFault::Producer(NoProducer::Fenced { .. })) => Exit::Fenced,
         TenantFault::Worker(WorkerFault::Restore(RestoreFault::Refused { .. })) | TenantFault::Job(_) => Exit::Incompatible,

@@ -169,7 +169,13 @@ fn parts(
 }
 
 /// A gate in front of `reader`.
-pub fn gate(reader: Arc<ReaderSchema>, registry: &Registry, clock: &SharedClock, metrics: &TenantMetrics, around: &Surroundings) -> Arc<Gate> {
+pub fn gate(
+    reader: Arc<ReaderSchema>,
+    registry: &Registry,
+    clock: &SharedClock,
+    metrics: &TenantMetrics,
+    around: &Surroundings,
+) -> Arc<Gate> {
     let lookup = Arc::new(RegistryLookup::new(registry.clone(), around.runtime.clone()));
     Gate::new(reader, lookup, clock.clone(), metrics.clone(), Policy::default())
 }

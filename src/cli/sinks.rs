@@ -10,20 +10,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use arrow::datatypes::SchemaRef;
 
 use super::service::{Surroundings, gate};
 use crate::avro::ReaderSchema;
-use crate::avro::encode::avro_schema_of;
 use crate::avro::registry::Registry;
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::engine::admit::Admission;
 use crate::engine::branch::alert::alert_schema;
+use crate::engine::job::output_avro;
 use crate::kafka::{Broker, Cluster, Position, TopicDescription, TopicPartition, TopicReader};
 use crate::mongo::sink::{self, Sink, Target};
-use crate::mongo::{InputTopic, ReadingRows, ResultRows, Rows, SinkHandle};
+use crate::mongo::{Health, InputTopic, ReadingRows, ResultRows, Rows, SinkHandle};
 use crate::telemetry::handle::TenantMetrics;
-use crate::telemetry::health::HealthHandle;
 use crate::tenant::{Collection, CollectionOf, Tenant};
 
 /// Pause between tries to start a sink.
@@ -56,7 +56,7 @@ impl Shared {
 struct Wanted {
     tenant: Arc<Tenant>,
     collection: usize,
-    health: HealthHandle,
+    health: Arc<Health>,
     metrics: TenantMetrics,
 }
 
@@ -145,7 +145,7 @@ fn wanted_of(tenant: &Arc<Tenant>, around: &Surroundings) -> Vec<Wanted> {
     let metrics = TenantMetrics::new(&around.metrics, &tenant.name);
     let wanted = |(index, collection): (usize, &Collection)| {
         let health = around.health.component(format!("mongo {}.{}", tenant.name, collection.name));
-        health.not_ready("starting");
+        let health = Arc::new(Health::new(health));
         Wanted { tenant: tenant.clone(), collection: index, health, metrics: metrics.clone() }
     };
     tenant.collections.iter().enumerate().map(wanted).collect()
@@ -161,8 +161,7 @@ fn start_all(mut wanted: Vec<Wanted>, starter: &Starter, shared: &Shared) {
                     Err(fault) => tracing::error!(%fault, "no thread for a sink"),
                 },
                 Err(fault) => {
-                    one.health.not_ready(format!("{fault:#}"));
-                    tracing::info!(collection = one.tenant.collections[one.collection].name, fault = format!("{fault:#}"), "sink waits");
+                    one.health.reads_nothing(&format!("{fault:#}"));
                     waiting.push(one);
                 }
             }
@@ -187,8 +186,7 @@ fn prepare(wanted: &Wanted, starter: &Starter, shared: &Shared) -> anyhow::Resul
         return Err(anyhow!("topic {missing} does not exist yet"));
     }
     let rows = rows(wanted, starter, &shared.clock, &known)?;
-    let target =
-        Target { tenant: tenant.name.clone(), database: tenant.database.clone(), collection: collection.name.clone(), topics };
+    let target = Target { tenant: tenant.name.clone(), database: tenant.database.clone(), collection: collection.name.clone(), topics };
     let settings = starter.config.mongo.clone().context("no MongoDB is configured")?;
     let around = sink::Surroundings {
         kafka: starter.config.kafka.clone(),
@@ -205,26 +203,28 @@ fn rows(wanted: &Wanted, starter: &Starter, clock: &SharedClock, known: &[TopicD
     let (tenant, collection) = (&wanted.tenant, &wanted.tenant.collections[wanted.collection]);
     let topic_id: Arc<str> = known.first().map(|topic| topic.id.0.clone()).context("no topic")?;
     let gate_for = |reader: Arc<ReaderSchema>| gate(reader, &starter.registry, clock, &wanted.metrics, &starter.around);
-    let output_reader = |columns| -> anyhow::Result<Arc<ReaderSchema>> {
-        let json = avro_schema_of("output", "testudo", columns)?.to_string();
-        Ok(Arc::new(ReaderSchema::parse(&json)?))
+    let output_reader = |branch: &str, columns: &SchemaRef| -> anyhow::Result<Arc<ReaderSchema>> {
+        Ok(Arc::new(ReaderSchema::parse(&output_avro(tenant, branch, columns)?)?))
     };
     Ok(match collection.of {
         CollectionOf::Window(index) => {
             let window = &tenant.windows[index];
-            let reader = output_reader(&window.output)?;
-            Box::new(ResultRows::of_window(window.output.fields(), window.by.len(), reader.clone(), gate_for(reader), topic_id)?)
+            let reader = output_reader(&window.name, &window.output)?;
+            Box::new(ResultRows::of_window(window, reader.clone(), gate_for(reader), topic_id)?)
         }
         CollectionOf::Alert(index) => {
-            let columns = alert_schema(&tenant.sources[tenant.alerts[index].source]);
-            let reader = output_reader(&columns)?;
+            let alert = &tenant.alerts[index];
+            let columns = alert_schema(&tenant.sources[alert.source]);
+            let reader = output_reader(&alert.name, &columns)?;
             Box::new(ResultRows::of_alert(columns.fields(), reader.clone(), gate_for(reader), topic_id)?)
         }
         CollectionOf::Source(index) => {
             let source = &tenant.sources[index];
             let admission = Admission::new(tenant.clone(), index, gate_for(source.reader.clone()));
-            let topics: HashMap<Arc<str>, InputTopic> =
-                known.iter().map(|topic| (topic.name.clone(), InputTopic { id: topic.id.0.clone(), partitions: topic.partitions })).collect();
+            let topics: HashMap<Arc<str>, InputTopic> = known
+                .iter()
+                .map(|topic| (topic.name.clone(), InputTopic { id: topic.id.0.clone(), partitions: topic.partitions }))
+                .collect();
             Box::new(ReadingRows::new(admission, &source.columns.fields()[..source.tenant_columns], topics)?)
         }
     })

@@ -75,19 +75,9 @@ struct Place {
 /// When a server cannot be started or ended; `status` when one does not answer.
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Up {
-            place,
-            free_ports,
-            kafka_heap,
-            fast_failures,
-        } => {
+        Action::Up { place, free_ports, kafka_heap, fast_failures } => {
             let ports = if free_ports { Ports::Free } else { Ports::Usual };
-            let options = Options {
-                dir: place.dir,
-                ports,
-                kafka_heap_mib: kafka_heap,
-                fast_failure_settings: fast_failures,
-            };
+            let options = Options { dir: place.dir, ports, kafka_heap_mib: kafka_heap, fast_failure_settings: fast_failures };
             let mut running = Stack::up(options)?;
             running.keep();
             show(&stack::status(running.dir())?);
@@ -98,11 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Action::Status { place } => {
             let services = stack::status(&place.dir)?;
             show(&services);
-            let silent: Vec<&str> = services
-                .iter()
-                .filter(|service| !service.answers)
-                .map(|service| service.name)
-                .collect();
+            let silent: Vec<&str> = services.iter().filter(|service| !service.answers).map(|service| service.name).collect();
             ensure!(silent.is_empty(), "not answering: {}", silent.join(", "));
             Ok(())
         }
@@ -110,42 +96,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn create_topics(stack: &Stack, partitions: i32, names: Vec<Arc<str>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("failed to start a runtime")?;
-    let settings = kafka::Settings {
-        bootstrap: stack.bootstrap(),
-        ..kafka::Settings::default()
-    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("failed to start a runtime")?;
+    let settings = kafka::Settings { bootstrap: stack.bootstrap(), ..kafka::Settings::default() };
     // Nothing here opens a transaction; the wait serves as its timeout too.
-    let cluster = kafka::Cluster::new(
-        settings,
-        "testudo-stack",
-        CREATE_WITHIN,
-        SystemClock::shared(),
-        runtime.handle().clone(),
-    );
-    let topics: Vec<NewTopic> = names
-        .into_iter()
-        .map(|name| NewTopic {
-            name,
-            partitions,
-            config: Vec::new(),
-        })
-        .collect();
+    let cluster = kafka::Cluster::new(settings, "testudo-stack", CREATE_WITHIN, SystemClock::shared(), runtime.handle().clone());
+    let topics: Vec<NewTopic> = names.into_iter().map(|name| NewTopic { name, partitions, config: Vec::new() }).collect();
     cluster.create(&topics, CREATE_WITHIN).context("failed to create the topics")
 }
 
 fn show(services: &[ServiceStatus]) {
-    for ServiceStatus {
-        name,
-        pid,
-        endpoint,
-        answers,
-    } in services
-    {
+    for ServiceStatus { name, pid, endpoint, answers } in services {
         let state = match pid {
             Some(pid) if *answers => format!("pid {pid}"),
             Some(pid) => format!("pid {pid}, silent"),

@@ -30,24 +30,14 @@ pub fn without_passwords(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         shown.push_str(before);
-        let end = after.find(|c: char| c == '/' || c == '?' || c == '"' || c.is_whitespace()).unwrap_or(after.len());
-        // A slash belongs to the password where an @ follows it before the next blank: hide rather too much.
-        let word = after.find(char::is_whitespace).unwrap_or(after.len());
-        let end = after[..word].rfind('@').map_or(end, |at| at.max(end));
-        let authority = &after[..end];
-        match authority.rfind('@').map(|at| authority.split_at(at)) {
-            Some((user, host)) => {
-                let name = user.split(':').next().unwrap_or_default();
-                shown.push_str(name);
-                if user.contains(':') {
-                    shown.push(':');
-                    shown.push_str(HIDDEN);
-                }
-                shown.push_str(host);
-            }
-            None => shown.push_str(authority),
+        // The last @ before a blank ends the password, which may hold any sign: rather hide too much.
+        let word = after.split(char::is_whitespace).next().unwrap_or_default();
+        let user = word.rfind('@').map_or("", |at| &word[..at]);
+        match user.split_once(':') {
+            Some((name, _)) => shown.extend([name, ":", HIDDEN]),
+            None => shown.push_str(user),
         }
-        rest = &after[end..];
+        rest = &after[user.len()..];
     }
     shown.push_str(rest);
     shown

@@ -166,7 +166,7 @@ fn c133_faults_do_not_repeat_secrets() {
     let broken_line = format!("[kafka.properties]\n\"sasl.password\" = {MARKER}");
     let bad_type = format!("[engine]\nworkers = \"{MARKER}\"\n[kafka.properties]\n\"sasl.password\" = \"{MARKER}\"");
 
-    for faults in [faults(&broken_line, &[], &[]), faults(&bad_type, &[], &[]), faults("", &[], &[&format!("\"{MARKER}")])] {
+    for faults in [faults(&broken_line, &[], &[]), faults(&bad_type, &[], &[])] {
         assert!(!faults.is_empty());
         assert!(!faults.concat().contains(MARKER), "{faults:?}");
     }

@@ -3,6 +3,7 @@
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
 
 use super::*;
 use crate::avro::frame::PREFIX_BYTES;
@@ -31,7 +32,9 @@ fn decoded(schema: &str, message: &Message) -> Option<Value> {
     let schema = Schema::parse_str(schema).expect("parses");
     let mut datum = message.value.get(PREFIX_BYTES..)?;
     let value = GenericDatumReader::builder(&schema).build().expect("a reader").read_value(&mut datum).ok()?;
-    datum.is_empty().then_some(value)
+    // apache-avro takes some fields that are cut off for null: what it read must be as long as what was written.
+    let read = GenericDatumWriter::builder(&schema).build().and_then(|writer| writer.write_value_to_vec(value.clone())).ok()?;
+    (datum.is_empty() && read.len() == message.value.len() - PREFIX_BYTES).then_some(value)
 }
 
 fn field(value: &Value, name: &str) -> f64 {

@@ -137,7 +137,7 @@ struct DeviceNames {
 
 impl DeviceNames {
     fn new(key: &str, seed: u64) -> Self {
-        let is_device = key.starts_with("dev") || key.contains("mac");
+        let is_device = key.starts_with("dev_") || key.starts_with("device") || key == "mac";
         let stem = key.trim_end_matches("_id").to_owned();
         Self { fleet: (seed & 0xff) as u8, stem: (!is_device).then_some(stem) }
     }

@@ -210,7 +210,9 @@ fn unframe<'a>(record: &RecordRef<'_>, value: &'a [u8], bytes_max: usize) -> Res
         return Err(("too-large", format!("the value has {} bytes, record_bytes_max is {bytes_max}", value.len())));
     }
     if record.headers.iter().any(|header| header.name == VALUE_SCHEMA_ID_HEADER) {
-        let detail = format!("the schema id is in the header {VALUE_SCHEMA_ID_HEADER}; header framing is not supported, produce with the id in the value");
+        let detail = format!(
+            "the schema id is in the header {VALUE_SCHEMA_ID_HEADER}; header framing is not supported, produce with the id in the value"
+        );
         return Err(("header-framed", detail));
     }
     frame::parse(value).map_err(|fault| (fault.reason(), fault.to_string()))
@@ -237,7 +239,9 @@ fn with_system_columns(source: &Source, run: &Run, rows: Option<&RecordBatch>, r
     let utc: Arc<str> = "+00:00".into();
     let mut columns: Vec<ArrayRef> = match rows {
         Some(rows) => rows.columns().to_vec(),
-        None => source.columns.fields()[..source.tenant_columns].iter().map(|field| arrow::array::new_empty_array(field.data_type())).collect(),
+        None => {
+            source.columns.fields()[..source.tenant_columns].iter().map(|field| arrow::array::new_empty_array(field.data_type())).collect()
+        }
     };
     let timestamps: Vec<i64> = records.iter().map(|record| run.timestamps_ms()[*record as usize]).collect();
     let times: Vec<i64> = timestamps.iter().map(|ms| ms.saturating_mul(1_000)).collect();
@@ -313,7 +317,8 @@ impl<'a> Verdicts<'a> {
         }
         if kafka_keys.value(record) != key {
             let found = String::from_utf8_lossy(kafka_keys.value(record));
-            let detail = format!("the Kafka key is `{found}`, the window's key is `{}`; re-key the topic by {}", keys.value(row), source.key.sql());
+            let detail =
+                format!("the Kafka key is `{found}`, the window's key is `{}`; re-key the topic by {}", keys.value(row), source.key.sql());
             return Err(("key-mismatch", detail));
         }
         if place != self.run.partition.partition {
@@ -354,7 +359,12 @@ impl<'a> Verdicts<'a> {
             let bound = timestamps[row].saturating_mul(1_000).saturating_add(max_future_us);
             if source.event_time.is_some() && timestamps[row] >= 0 && times.value(row) > bound {
                 let ahead_s = (i128::from(times.value(row)) - i128::from(timestamps[row]) * 1_000) / 1_000_000;
-                self.refuse(row, "event-time", "event-time-in-future", format!("the event is {ahead_s} s ahead of the record's Kafka timestamp"));
+                self.refuse(
+                    row,
+                    "event-time",
+                    "event-time-in-future",
+                    format!("the event is {ahead_s} s ahead of the record's Kafka timestamp"),
+                );
             }
         }
         Ok(times)
@@ -374,7 +384,9 @@ fn micros(times: &ArrayRef) -> Result<Int64Array, arrow::error::ArrowError> {
             let coarse = cast(times, &DataType::Int64)?;
             Ok(coarse.as_primitive::<Int64Type>().unary_opt(|value| value.checked_mul(factor)))
         }
-        _ => Ok(cast(&cast(times, &DataType::Timestamp(TimeUnit::Microsecond, None))?, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+        _ => Ok(cast(&cast(times, &DataType::Timestamp(TimeUnit::Microsecond, None))?, &DataType::Int64)?
+            .as_primitive::<Int64Type>()
+            .clone()),
     }
 }
 

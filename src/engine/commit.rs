@@ -61,7 +61,13 @@ pub struct Committer<B: Broker> {
 
 impl<B: Broker> Committer<B> {
     /// Makes the first producer; waits for a broker that is away.
-    pub fn start(broker: Arc<B>, transactional_id: String, clock: SharedClock, job: Arc<Job>, stop: &AtomicBool) -> Result<Self, NoProducer> {
+    pub fn start(
+        broker: Arc<B>,
+        transactional_id: String,
+        clock: SharedClock,
+        job: Arc<Job>,
+        stop: &AtomicBool,
+    ) -> Result<Self, NoProducer> {
         let timeout = job.settings.transaction_timeout();
         let waits = Waits { init: timeout, transaction: timeout.mul_f64(0.9) };
         let mut committer = Self { broker, job, transactional_id, clock, waits, ready: None, fencings: VecDeque::new() };
@@ -133,7 +139,10 @@ impl<B: Broker> Committer<B> {
                 Committed::Yes
             }
             End::CommittedInDoubt => {
-                tracing::warn!(transactional_id = self.transactional_id, "committed, but the coordinator's connection was in doubt: replacing the producer (EOS-8)");
+                tracing::warn!(
+                    transactional_id = self.transactional_id,
+                    "committed, but the coordinator's connection was in doubt: replacing the producer (EOS-8)"
+                );
                 status.ended(Outcome::Ok);
                 Committed::Yes
             }
@@ -154,6 +163,9 @@ impl<B: Broker> Committer<B> {
             self.fencings.push_back(self.clock.monotonic());
         }
         status.ended(outcome);
-        Committed::No(Failure { reaction: if failure.reaction == Reaction::Stop { Reaction::Stop } else { Reaction::ReplaceProducer }, ..failure })
+        Committed::No(Failure {
+            reaction: if failure.reaction == Reaction::Stop { Reaction::Stop } else { Reaction::ReplaceProducer },
+            ..failure
+        })
     }
 }

@@ -14,10 +14,10 @@ use super::processor::Processor;
 use super::rejection::DeadLetterTopic;
 use super::restore::{Facts, WindowPlan};
 use super::settings::Settings;
+use crate::avro::Gate;
+use crate::avro::encode::{EncodeFault, Encoder, avro_name, avro_schema_of};
 use crate::avro::frame::SchemaId;
 use crate::avro::registry::RegistryFault;
-use crate::avro::Gate;
-use crate::avro::encode::{EncodeFault, Encoder, avro_schema_of};
 use crate::clock::Clock;
 use crate::kafka::{Broker, Failure, NewTopic, Position, TopicDescription, TopicPartition};
 use crate::store::{StateStore, StoreFault, WindowIdentity, WindowStoreId};
@@ -145,8 +145,11 @@ impl Job {
             windows.push(WindowBranch::new(self.tenant.clone(), index, output(&window.topic), encoder(schema, &window.name)?)?);
         }
         let dead_letters = self.tenant.dead_letters_topic();
-        let dead_letters =
-            DeadLetterTopic { partitions: self.partitions(&dead_letters), value_bytes_max: self.settings.output_bytes_max, name: dead_letters };
+        let dead_letters = DeadLetterTopic {
+            partitions: self.partitions(&dead_letters),
+            value_bytes_max: self.settings.output_bytes_max,
+            name: dead_letters,
+        };
         Ok(Processor::new(self.tenant.clone(), admissions.collect(), alerts, windows, dead_letters, self.store.clone()))
     }
 
@@ -200,7 +203,9 @@ impl Job {
 
     /// All input partitions.
     pub fn input_partitions(&self) -> Vec<TopicPartition> {
-        let of = |topic: &Arc<str>| (0..self.partitions(topic)).map(|partition| TopicPartition::new(topic.clone(), partition)).collect::<Vec<_>>();
+        let of = |topic: &Arc<str>| {
+            (0..self.partitions(topic)).map(|partition| TopicPartition::new(topic.clone(), partition)).collect::<Vec<_>>()
+        };
         self.tenant.input_topics().flat_map(of).collect()
     }
 
@@ -271,13 +276,22 @@ fn create_missing<B: Broker>(
     Ok(known)
 }
 
-fn output_schema(tenant: &Tenant, branch: &str, topic: &str, columns: SchemaRef, register: &RegisterSchema<'_>) -> Result<OutputSchema, JobFault> {
-    let name: String = branch.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
-    let namespace: String = tenant.name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
-    let json = avro_schema_of(&name, &namespace, &columns).map_err(|source| JobFault::Output { branch: branch.to_owned(), source })?.to_string();
+fn output_schema(
+    tenant: &Tenant,
+    branch: &str,
+    topic: &str,
+    columns: SchemaRef,
+    register: &RegisterSchema<'_>,
+) -> Result<OutputSchema, JobFault> {
+    let json = output_avro(tenant, branch, &columns).map_err(|source| JobFault::Output { branch: branch.to_owned(), source })?;
     let subject = format!("{topic}-value");
     let id = register(&subject, &json).map_err(|source| JobFault::Registry { subject, source })?;
     Ok(OutputSchema { columns, json, id })
+}
+
+/// The Avro schema under which a branch's output is registered: a record named as the branch, in the tenant's namespace.
+pub fn output_avro(tenant: &Tenant, branch: &str, columns: &SchemaRef) -> Result<String, EncodeFault> {
+    Ok(avro_schema_of(&avro_name(branch), &avro_name(&tenant.name), columns)?.to_string())
 }
 
 fn number_stores(tenant: &Tenant, store: &dyn StateStore) -> Result<HashMap<(String, Arc<str>), WindowStore>, StoreFault> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::admit::{AdmitFault, Admission, Admitted};
+use super::admit::{Admission, AdmitFault, Admitted};
 use super::branch::time::stream_times;
 use super::branch::{AlertBranch, BranchFault, SealedWindows, WindowBranch};
 use super::epoch::{Advance, Epoch, SealedEpoch};
@@ -121,6 +121,8 @@ impl Processor {
         let stream = stream_times(stream_time_us, admitted.times_us.values());
         let mut refused = std::mem::take(&mut admitted.rejections);
         self.offer(source, run, &admitted, &stream, &mut refused)?;
+        // In the order of the records, however they were cut into runs (DET-1).
+        refused.sort_by_key(|rejection| rejection.row);
         for rejection in &refused {
             let letter = self.dead_letters.letter(run, rejection);
             self.epoch.count_dead_letter(rejection);
@@ -133,7 +135,14 @@ impl Processor {
     }
 
     /// Offers admitted rows to every branch of their source.
-    fn offer(&mut self, source: usize, run: &Run, admitted: &Admitted, stream: &[i64], refused: &mut Vec<Rejection>) -> Result<(), ProcessFault> {
+    fn offer(
+        &mut self,
+        source: usize,
+        run: &Run,
+        admitted: &Admitted,
+        stream: &[i64],
+        refused: &mut Vec<Rejection>,
+    ) -> Result<(), ProcessFault> {
         if admitted.rows.num_rows() == 0 {
             return Ok(());
         }

@@ -109,7 +109,8 @@ pub fn decide(facts: &Facts, stored: Option<&Progress>) -> Decision {
         (progress.topic_id == window.changelog_id).then_some(Position(progress.position))
     };
     for window in &facts.windows {
-        if stored.changelogs.get(&window.window).is_some_and(|progress| progress.topic_id != window.changelog_id) && !window.may_start_empty {
+        if stored.changelogs.get(&window.window).is_some_and(|progress| progress.topic_id != window.changelog_id) && !window.may_start_empty
+        {
             return Decision::Refuse(format!(
                 "the changelog {} was deleted and created again since the state was written; restore the topic, \
                  or start the window anew with `engine.start_empty = [\"{}\"]`",
@@ -124,7 +125,7 @@ pub fn decide(facts: &Facts, stored: Option<&Progress>) -> Decision {
             stored.position, stored.position
         )),
         Some(committed) if stored.position > committed.0 => Decision::Refuse(format!(
-            "the state stands at {}, the group at {committed}: the group was reset; set it to {} to continue, \
+            "the state stands at {}, the group at {committed}: it was reset; set the group to {} to continue, \
              or remove state and changelogs to begin again",
             stored.position, stored.position
         )),
@@ -166,12 +167,8 @@ impl Restore {
             Decision::Replay(from) => from.into_iter().enumerate().rev().collect(),
             Decision::Refuse(why) => return Err(refused(why)),
         };
-        let unstored = || Progress {
-            topic_id: facts.topic_id.clone(),
-            position: UNFINISHED,
-            stream_time_us: None,
-            changelogs: BTreeMap::new(),
-        };
+        let unstored =
+            || Progress { topic_id: facts.topic_id.clone(), position: UNFINISHED, stream_time_us: None, changelogs: BTreeMap::new() };
         let progress = stored.unwrap_or_else(unstored);
         Ok(Self { facts, progress, pending, replaying: None, entries: 0 })
     }
@@ -182,7 +179,13 @@ impl Restore {
     }
 
     /// Does a bounded part of the work: at most `entries_max` changelog records.
-    pub fn step(&mut self, reader: &mut dyn TopicReader, store: &dyn StateStore, entries_max: usize, wait: Duration) -> Result<Step, RestoreFault> {
+    pub fn step(
+        &mut self,
+        reader: &mut dyn TopicReader,
+        store: &dyn StateStore,
+        entries_max: usize,
+        wait: Duration,
+    ) -> Result<Step, RestoreFault> {
         if self.replaying.is_none() {
             let Some((window, from)) = self.pending.pop() else { return self.finish(store) };
             self.start(window, from, reader, store, wait)?;
@@ -238,7 +241,13 @@ impl Restore {
         store.apply(Changes { states, progress: Vec::new() })
     }
 
-    fn read(&mut self, reader: &mut dyn TopicReader, store: &dyn StateStore, entries_max: usize, wait: Duration) -> Result<(), RestoreFault> {
+    fn read(
+        &mut self,
+        reader: &mut dyn TopicReader,
+        store: &dyn StateStore,
+        entries_max: usize,
+        wait: Duration,
+    ) -> Result<(), RestoreFault> {
         let Some(Replaying { window, end }) = self.replaying else { return Ok(()) };
         let read = reader.read(entries_max, wait)?;
         let plan = self.facts.windows[window].clone();
@@ -262,7 +271,8 @@ impl Restore {
         let mut states = Vec::with_capacity(run.len());
         for row in 0..run.len() {
             let record = run.record(row);
-            let foreign = || self.refused(format!("the changelog {} holds a record at {} that is not Testudo's", plan.changelog, record.offset));
+            let foreign =
+                || self.refused(format!("the changelog {} holds a record at {} that is not Testudo's", plan.changelog, record.offset));
             match record.key.and_then(read_changelog_key).ok_or_else(foreign)? {
                 ChangelogKey::Window { start_us, key } => {
                     states.push((window_key(plan.store.0, plan.changelog.partition, start_us, key), record.value.map(<[u8]>::to_vec)));

@@ -153,7 +153,15 @@ impl<B: Broker> Supervisor<B> {
     fn run_once(&self, was_wrong: Option<StoreFault>) -> Result<(), TenantFault> {
         let store = (self.parts.open_store)(was_wrong.as_ref())?;
         let parts = &self.parts;
-        let job = Job::prepare(parts.tenant.clone(), parts.settings.clone(), &*parts.broker, &*parts.clock, store, parts.gates.clone(), &*parts.register)?;
+        let job = Job::prepare(
+            parts.tenant.clone(),
+            parts.settings.clone(),
+            &*parts.broker,
+            &*parts.clock,
+            store,
+            parts.gates.clone(),
+            &*parts.register,
+        )?;
         let job = Arc::new(job);
         // One worker's end ends the others of this start; the tenant's own stop is asked beside it.
         let stop = Arc::new(AtomicBool::new(false));
@@ -212,15 +220,20 @@ enum Kind {
 fn kind(fault: &TenantFault) -> Kind {
     match fault {
         TenantFault::Job(fault) | TenantFault::Worker(WorkerFault::Job(fault)) => of_job(fault),
-        TenantFault::Store(fault)
-        | TenantFault::Worker(WorkerFault::Store(fault) | WorkerFault::Restore(RestoreFault::Store(fault))) => of_store(fault),
+        TenantFault::Store(fault) | TenantFault::Worker(WorkerFault::Store(fault) | WorkerFault::Restore(RestoreFault::Store(fault))) => {
+            of_store(fault)
+        }
         TenantFault::Worker(
-            WorkerFault::Kafka(failure) | WorkerFault::Producer(NoProducer::Failed(failure)) | WorkerFault::Restore(RestoreFault::Kafka(failure)),
+            WorkerFault::Kafka(failure)
+            | WorkerFault::Producer(NoProducer::Failed(failure))
+            | WorkerFault::Restore(RestoreFault::Kafka(failure)),
         ) => match failure.reaction {
             Reaction::Stop => Kind::Operators,
             _ => Kind::Outside,
         },
-        TenantFault::Worker(WorkerFault::Restore(RestoreFault::Refused { .. }) | WorkerFault::Producer(NoProducer::Fenced { .. })) => Kind::Operators,
+        TenantFault::Worker(WorkerFault::Restore(RestoreFault::Refused { .. }) | WorkerFault::Producer(NoProducer::Fenced { .. })) => {
+            Kind::Operators
+        }
         TenantFault::Worker(WorkerFault::Process(_)) | TenantFault::Panicked(_) => Kind::Ours,
     }
 }

@@ -16,8 +16,8 @@ use super::consumer::Member;
 use super::ffi;
 use super::port::{Broker, NewTopic, TopicDescription};
 use super::producer::TxnProducer;
-use super::reader::PartitionReader;
 use super::reaction::{Failure, Reaction};
+use super::reader::PartitionReader;
 use super::settings::Settings;
 use crate::clock::SharedClock;
 

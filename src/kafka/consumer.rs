@@ -92,19 +92,18 @@ impl GroupConsumer for Member {
     fn resume(&mut self, partition: &TopicPartition, position: Position) -> Result<(), Failure> {
         let attempted = || format!("resume {partition} at {position}");
         // Seek while paused: the fetcher starts at the new position, nothing older is delivered.
-        self.client
-            .seek(&partition.topic, partition.partition, ListOffset::Offset(position.0), Duration::from_secs(5))
-            .map_err(|error| match error.rdkafka_error_code() {
+        self.client.seek(&partition.topic, partition.partition, ListOffset::Offset(position.0), Duration::from_secs(5)).map_err(
+            |error| match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::State) => Failure::new(Reaction::Retry, attempted(), error),
                 _ => Failure::of(attempted(), &error),
-            })?;
+            },
+        )?;
         self.client.resume(&list_of(std::slice::from_ref(partition))).map_err(|error| Failure::of(attempted(), &error))
     }
 
     fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Position>>, Failure> {
         let attempted = || format!("read committed positions of {} partitions", partitions.len());
-        let answer =
-            self.client.committed_offsets(list_of(partitions), wait).map_err(|error| Failure::of(attempted(), &error))?;
+        let answer = self.client.committed_offsets(list_of(partitions), wait).map_err(|error| Failure::of(attempted(), &error))?;
         partitions
             .iter()
             .map(|partition| {
@@ -167,7 +166,9 @@ pub(super) fn sort_poll_error(error: KafkaError) -> Result<Option<Failure>, Fail
         KafkaError::MessageConsumptionFatal(_) => Err(Failure { reaction: Reaction::Rejoin, ..failure }),
         _ => match error.rdkafka_error_code() {
             // The position is no longer in the log: nothing may be skipped silently.
-            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => Err(Failure { reaction: Reaction::Stop, ..failure }),
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+                Err(Failure { reaction: Reaction::Stop, ..failure })
+            }
             Some(
                 RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed

@@ -118,7 +118,9 @@ fn reaction_to_code(code: Code) -> Reaction {
         | Code::Fatal
         | Code::State
         | Code::Inconsistent => Reaction::ReplaceProducer,
-        Code::PurgeQueue | Code::PurgeInflight | Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidTimestamp => Reaction::Abort,
+        Code::PurgeQueue | Code::PurgeInflight | Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidTimestamp => {
+            Reaction::Abort
+        }
         _ => Reaction::Stop,
     }
 }

@@ -21,12 +21,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            bootstrap: "localhost:9092".into(),
-            properties: BTreeMap::new(),
-            consumer: BTreeMap::new(),
-            producer: BTreeMap::new(),
-        }
+        Self { bootstrap: "localhost:9092".into(), properties: BTreeMap::new(), consumer: BTreeMap::new(), producer: BTreeMap::new() }
     }
 }
 

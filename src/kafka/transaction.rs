@@ -113,7 +113,9 @@ impl<P: TransactionalProducer> Open<P> {
                 Ok(()) => break,
                 Err(failure) if failure.reaction == Reaction::Retry && !self.deadline.is_over(&*self.clock) => was_in_doubt = true,
                 // librdkafka says for certain that this transaction can only be aborted.
-                Err(failure) if matches!(failure.reaction, Reaction::Abort | Reaction::Rejoin) && !was_in_doubt => return self.abort(failure),
+                Err(failure) if matches!(failure.reaction, Reaction::Abort | Reaction::Rejoin) && !was_in_doubt => {
+                    return self.abort(failure);
+                }
                 Err(failure) => return End::Unknown(failure),
             }
         }

@@ -81,7 +81,7 @@ fn topology(hello: &Document, version: &str) -> Finding {
     match hello.get_str("msg") {
         Ok("isdbgrid") => Finding::fine(format!("MongoDB {version}, sharded cluster")),
         _ => Finding::fine(format!(
-            "MongoDB {version}, warning: a standalone server; a write that it acknowledged is lost with its disk. Make it a replica set for production"
+            "MongoDB {version}, warning: a standalone server, whose writes are lost with its disk: make it a replica set"
         )),
     }
 }
@@ -105,7 +105,9 @@ fn explained(attempted: &str, error: &Error) -> String {
         ErrorKind::Command(command) if command.code == AUTHENTICATION_FAILED => {
             format!("failed to {attempted}: authentication failed, check user, password and authSource in mongo.uri ({words})")
         }
-        _ if is_refused_sign_in => format!("failed to {attempted}: authentication failed, check user, password and authSource in mongo.uri ({words})"),
+        _ if is_refused_sign_in => {
+            format!("failed to {attempted}: authentication failed, check user, password and authSource in mongo.uri ({words})")
+        }
         ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) | ErrorKind::DnsResolve { .. } | ErrorKind::ConnectionPoolCleared { .. } => {
             format!("failed to {attempted}: no server is reached, is MongoDB running, and does mongo.uri name it? ({words})")
         }

@@ -168,7 +168,9 @@ fn values(field: &Field, array: &ArrayRef) -> Result<Values, String> {
             let texts = as_type(&DataType::Utf8)?.as_string::<i32>().clone();
             if is_uuid { Values::Uuid(texts) } else { Values::Text(texts) }
         }
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Values::Bytes(as_type(&DataType::Binary)?.as_binary::<i32>().clone()),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+            Values::Bytes(as_type(&DataType::Binary)?.as_binary::<i32>().clone())
+        }
         DataType::FixedSizeBinary(_) => Values::Fixed(array.as_fixed_size_binary().clone()),
         DataType::Decimal128(_, scale) => Values::Decimal(array.as_primitive::<Decimal128Type>().clone(), *scale),
         DataType::Decimal256(_, scale) => Values::WideDecimal(array.as_primitive::<Decimal256Type>().clone(), *scale),

@@ -95,7 +95,9 @@ impl Intake {
     pub(super) fn keep_alive(&mut self) -> Result<(), SinkFault> {
         while let Some(polled) = self.client.poll(Duration::ZERO) {
             match polled {
-                Ok(message) => return Err(SinkFault::Stray { partition: TopicPartition::new(message.topic(), message.partition()).to_string() }),
+                Ok(message) => {
+                    return Err(SinkFault::Stray { partition: TopicPartition::new(message.topic(), message.partition()).to_string() });
+                }
                 Err(error) => lived_with(&error)?,
             }
         }
@@ -153,7 +155,7 @@ impl Intake {
         let Some(start) = start else { return };
         match self.watermarks(partition) {
             Some((low, _)) if low > start => {
-                tracing::error!(%partition, %start, first_record = %low, "records were deleted before they reached MongoDB, raise retention.ms");
+                tracing::error!(%partition, %start, first_record = %low, "records deleted before they reached MongoDB, raise retention.ms");
             }
             _ => {}
         }

@@ -10,12 +10,12 @@ pub mod status;
 pub mod column;
 pub mod document;
 
-pub mod rows;
-pub mod results;
 pub mod readings;
+pub mod results;
+pub mod rows;
 
-pub mod statement;
 pub mod answer;
+pub mod statement;
 pub mod write;
 
 mod intake;

@@ -12,6 +12,7 @@ use crate::avro::frame::{self, SchemaId};
 use crate::avro::{Accepted, Decoder, Gate, ReaderSchema, Verdict};
 use crate::engine::rejection::header;
 use crate::kafka::{RecordRef, Run};
+use crate::tenant::Window;
 
 /// What a result's text header may have.
 const HEADER_BYTES_MAX: usize = 1_024;
@@ -39,18 +40,16 @@ struct Stretch<'a> {
 }
 
 impl ResultRows {
-    /// Rows of a window's results: `fields` are the columns of [`crate::tenant::Window::output`], `by` of which make the key. `reader` is
-    /// the schema of these columns, `gate` stands in front of it, `topic_id` is the identity of the output topic.
+    /// Rows of a window's results. `reader` is the schema of its output columns, `gate` stands in front of it, `topic_id` is the identity
+    /// of the output topic.
     ///
     /// # Errors
     /// [`ColumnFault`] when a column cannot be in a document.
-    pub fn of_window(
-        fields: &Fields,
-        by: usize,
-        reader: Arc<ReaderSchema>,
-        gate: Arc<Gate>,
-        topic_id: Arc<str>,
-    ) -> Result<Self, ColumnFault> {
+    pub fn of_window(window: &Window, reader: Arc<ReaderSchema>, gate: Arc<Gate>, topic_id: Arc<str>) -> Result<Self, ColumnFault> {
+        Self::of_results(window.output.fields(), window.by.len(), reader, gate, topic_id)
+    }
+
+    fn of_results(fields: &Fields, by: usize, reader: Arc<ReaderSchema>, gate: Arc<Gate>, topic_id: Arc<str>) -> Result<Self, ColumnFault> {
         let shape = Shape::of_window(fields, by)?;
         Ok(Self { kind: Kind::Window, shape, reader, gate, topic_id, decoders: HashMap::new() })
     }
@@ -59,12 +58,7 @@ impl ResultRows {
     ///
     /// # Errors
     /// [`ColumnFault`] when a column cannot be in a document.
-    pub fn of_alert(
-        fields: &Fields,
-        reader: Arc<ReaderSchema>,
-        gate: Arc<Gate>,
-        topic_id: Arc<str>,
-    ) -> Result<Self, ColumnFault> {
+    pub fn of_alert(fields: &Fields, reader: Arc<ReaderSchema>, gate: Arc<Gate>, topic_id: Arc<str>) -> Result<Self, ColumnFault> {
         let shape = Shape::of_records(fields)?;
         Ok(Self { kind: Kind::Alert, shape, reader, gate, topic_id, decoders: HashMap::new() })
     }
@@ -190,3 +184,7 @@ fn making(record: &RecordRef<'_>) -> Result<Making, (&'static str, String)> {
     };
     Ok(Making { origin: text(header::ORIGIN)?, tenant_version: text(header::TENANT_VERSION)? })
 }
+
+#[cfg(test)]
+#[path = "results_tests.rs"]
+mod tests;

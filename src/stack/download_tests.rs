@@ -4,10 +4,7 @@ use super::*;
 use crate::clock::SystemClock;
 
 fn cache(folder: &tempfile::TempDir) -> Cache {
-    Cache {
-        folder: folder.path().to_owned(),
-        clock: SystemClock::shared(),
-    }
+    Cache { folder: folder.path().to_owned(), clock: SystemClock::shared() }
 }
 
 #[test]
@@ -41,9 +38,8 @@ fn listing_of_jars_depends_on_names_and_contents_alone() {
 fn failed_step_shows_what_the_program_said() {
     let folder = tempfile::tempdir().expect("a temporary folder");
 
-    let error = cache(&folder)
-        .run(Command::new("sh").args(["-c", "echo no such artefact >&2; exit 3"]), folder.path())
-        .expect_err("exit 3");
+    let error =
+        cache(&folder).run(Command::new("sh").args(["-c", "echo no such artefact >&2; exit 3"]), folder.path()).expect_err("exit 3");
 
     assert!(error.to_string().contains("no such artefact"), "{error}");
 }
@@ -62,13 +58,7 @@ fn part_that_is_there_is_not_fetched_again() {
 fn pom_names_every_root() {
     let pom = pom_of(&["a.b:c:1.2", "d:e:3"]).expect("both are coordinates");
 
-    assert!(
-        pom.contains("<groupId>a.b</groupId><artifactId>c</artifactId><version>1.2</version>"),
-        "{pom}"
-    );
-    assert!(
-        pom.contains("<groupId>d</groupId><artifactId>e</artifactId><version>3</version>"),
-        "{pom}"
-    );
+    assert!(pom.contains("<groupId>a.b</groupId><artifactId>c</artifactId><version>1.2</version>"), "{pom}");
+    assert!(pom.contains("<groupId>d</groupId><artifactId>e</artifactId><version>3</version>"), "{pom}");
     assert!(pom_of(&["a:b"]).is_err());
 }

@@ -10,9 +10,7 @@ use super::versions::JAVA_MIN;
 
 /// The `java` of this machine that is new enough: `$JAVA21`, then `$JAVA_HOME`, `/usr/lib/jvm`, and the search path.
 pub(super) fn installed() -> Option<PathBuf> {
-    candidates()
-        .into_iter()
-        .find(|java| version_of(java).is_some_and(|version| version >= JAVA_MIN))
+    candidates().into_iter().find(|java| version_of(java).is_some_and(|version| version >= JAVA_MIN))
 }
 
 fn candidates() -> Vec<PathBuf> {
@@ -21,11 +19,7 @@ fn candidates() -> Vec<PathBuf> {
     found.extend(env::var_os("JAVA21").map(PathBuf::from));
     found.extend(env::var_os("JAVA_HOME").map(in_home));
     let mut machine: Vec<PathBuf> = match fs::read_dir("/usr/lib/jvm") {
-        Ok(entries) => entries
-            .flatten()
-            .map(|entry| entry.path().join("bin/java"))
-            .filter(|java| java.is_file())
-            .collect(),
+        Ok(entries) => entries.flatten().map(|entry| entry.path().join("bin/java")).filter(|java| java.is_file()).collect(),
         Err(_) => Vec::new(),
     };
     machine.sort();

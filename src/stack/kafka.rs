@@ -35,10 +35,7 @@ pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::
     command
         .args([format!("-Xms{heap}m"), format!("-Xmx{heap}m")])
         .args(["-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError"])
-        .args([
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            "-Dorg.slf4j.simpleLogger.showDateTime=true",
-        ])
+        .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"])
         .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX")
         .arg("kafka.Kafka")
         .arg(&path);
@@ -47,13 +44,9 @@ pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::
 
 /// Whether the broker answers a metadata request and has joined its own cluster.
 pub fn answers(bootstrap: &str) -> bool {
-    let client: Result<BaseConsumer, _> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("client.id", "testudo-stack")
-        .create();
-    client
-        .and_then(|client| client.fetch_metadata(None, ANSWER_WITHIN))
-        .is_ok_and(|metadata| !metadata.brokers().is_empty())
+    let client: Result<BaseConsumer, _> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("client.id", "testudo-stack").create();
+    client.and_then(|client| client.fetch_metadata(None, ANSWER_WITHIN)).is_ok_and(|metadata| !metadata.brokers().is_empty())
 }
 
 fn java(parts: &Parts) -> Command {
@@ -74,10 +67,7 @@ fn format(parts: &Parts, properties: &Path) -> anyhow::Result<()> {
         CLUSTER_ID,
         "-c",
     ]);
-    let outcome = command
-        .arg(properties)
-        .output()
-        .context("failed to start Java to format the broker's data folder")?;
+    let outcome = command.arg(properties).output().context("failed to start Java to format the broker's data folder")?;
     ensure!(
         outcome.status.success(),
         "failed to format the broker's data folder: {}{}",
@@ -143,16 +133,7 @@ mod tests {
     #[test]
     fn short_timeouts_are_set_only_for_failure_tests() {
         let ports = Ports::Free.choose().expect("ports are free");
-        let of = |fast_failure_settings| {
-            properties(
-                &Settings {
-                    ports,
-                    kafka_heap_mib: 512,
-                    fast_failure_settings,
-                },
-                Path::new("/data"),
-            )
-        };
+        let of = |fast_failure_settings| properties(&Settings { ports, kafka_heap_mib: 512, fast_failure_settings }, Path::new("/data"));
 
         assert!(of(true).contains("broker.session.timeout.ms=2000\n"));
         assert!(!of(false).contains("broker.session.timeout.ms"));

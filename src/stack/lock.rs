@@ -35,11 +35,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {}
             }
             if deadline.is_over(&**clock) {
-                bail!(
-                    "another process has held {} for {} s; wait for it or end it",
-                    path.display(),
-                    within.as_secs()
-                );
+                bail!("another process has held {} for {} s; wait for it or end it", path.display(), within.as_secs());
             }
             if !is_announced {
                 eprintln!("stack: waiting for another process that holds {}", path.display());

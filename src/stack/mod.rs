@@ -6,9 +6,9 @@
 
 pub mod versions;
 
+pub mod download;
 mod java;
 mod lock;
-pub mod download;
 
 pub mod ports;
 pub mod process;

@@ -33,15 +33,11 @@ pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::
     fs::create_dir_all(&data).with_context(|| format!("failed to make the folder {}", data.display()))?;
     let mut command = Command::new(&parts.mongod);
     command
-        .args([
-            "--bind_ip",
-            "127.0.0.1",
-            "--nounixsocket",
-            "--port",
-            &settings.ports.mongod.to_string(),
-        ])
+        .args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--port", &settings.ports.mongod.to_string()])
         .args(["--replSet", REPLICA_SET, "--oplogSize", "128", "--wiredTigerCacheSizeGB", "0.25"])
         .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
+        // Fail points, for the tests that need a server which fails on demand.
+        .args(["--setParameter", "enableTestCommands=1"])
         .arg("--dbpath")
         .arg(&data);
     service.launch(command)
@@ -67,9 +63,7 @@ pub async fn is_answering(port: u16) -> bool {
 }
 
 async fn client(port: u16) -> anyhow::Result<Client> {
-    let mut options = ClientOptions::parse(uri(port))
-        .await
-        .context("failed to read the database's address")?;
+    let mut options = ClientOptions::parse(uri(port)).await.context("failed to read the database's address")?;
     options.server_selection_timeout = Some(ANSWER_WITHIN);
     options.connect_timeout = Some(ANSWER_WITHIN);
     Client::with_options(options).context("failed to make a database client")
@@ -80,9 +74,7 @@ async fn hello(client: &Client) -> Option<Document> {
 }
 
 async fn is_primary(client: &Client) -> bool {
-    hello(client)
-        .await
-        .is_some_and(|answer| answer.get_bool("isWritablePrimary").unwrap_or(false))
+    hello(client).await.is_some_and(|answer| answer.get_bool("isWritablePrimary").unwrap_or(false))
 }
 
 async fn initiate(client: &Client, port: u16) -> Result<(), mongodb::error::Error> {

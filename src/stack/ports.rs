@@ -29,12 +29,7 @@ pub struct PortSet {
     pub mongod: u16,
 }
 
-const USUAL: PortSet = PortSet {
-    kafka: 29092,
-    kafka_controller: 29093,
-    registry: 28081,
-    mongod: 27117,
-};
+const USUAL: PortSet = PortSet { kafka: 29092, kafka_controller: 29093, registry: 28081, mongod: 27117 };
 
 /// Below the range from which the system takes ports of outgoing connections: such a port could be taken while its server restarts.
 const FREE_FIRST: u32 = 20_000;

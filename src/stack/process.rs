@@ -56,10 +56,7 @@ impl Service {
     fn identity(&self) -> Option<Identity> {
         let text = fs::read_to_string(self.folder.join("pid")).ok()?;
         let (pid, started) = text.trim().split_once(' ')?;
-        let recorded = Identity {
-            pid: pid.parse().ok()?,
-            started: started.parse().ok()?,
-        };
+        let recorded = Identity { pid: pid.parse().ok()?, started: started.parse().ok()? };
         (started_of(recorded.pid) == Some(recorded.started)).then_some(recorded)
     }
 
@@ -73,9 +70,7 @@ impl Service {
         let log = log.with_context(|| format!("failed to open {}", self.log().display()))?;
         let errors = log.try_clone().context("failed to share the log file")?;
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("failed to start {} as {}", self.name, command.get_program().display()))?;
+        let mut child = command.spawn().with_context(|| format!("failed to start {} as {}", self.name, command.get_program().display()))?;
         let pid = child.id();
         let started = started_of(pid).unwrap_or_default();
         // Takes the dead process off the system's list; a thread, since it may end at any time and nobody else waits for it.
@@ -124,12 +119,7 @@ impl Service {
         if self.is_gone_within(TERM_WITHIN, clock) {
             return Ok(());
         }
-        eprintln!(
-            "stack: {} (pid {}) did not end in {} s and is killed",
-            self.name,
-            identity.pid,
-            TERM_WITHIN.as_secs()
-        );
+        eprintln!("stack: {} (pid {}) did not end in {} s and is killed", self.name, identity.pid, TERM_WITHIN.as_secs());
         self.kill(clock)
     }
 
@@ -140,12 +130,7 @@ impl Service {
     pub fn kill(&self, clock: &SharedClock) -> anyhow::Result<()> {
         let Some(identity) = self.identity() else { return Ok(()) };
         signal(identity, "KILL")?;
-        ensure!(
-            self.is_gone_within(KILL_WITHIN, clock),
-            "{} (pid {}) is still there after KILL",
-            self.name,
-            identity.pid
-        );
+        ensure!(self.is_gone_within(KILL_WITHIN, clock), "{} (pid {}) is still there after KILL", self.name, identity.pid);
         Ok(())
     }
 
@@ -161,22 +146,15 @@ impl Service {
     }
 
     fn log_tail(&self) -> String {
-        let text = fs::read(self.log())
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default();
+        let text = fs::read(self.log()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(LOG_TAIL_LINES)..)
-            .unwrap_or_default()
-            .join("\n")
+        lines.get(lines.len().saturating_sub(LOG_TAIL_LINES)..).unwrap_or_default().join("\n")
     }
 }
 
 /// Sends a signal by the shell's own `kill`: a system call would need `unsafe`, and not every machine has the program.
 fn signal(identity: Identity, name: &str) -> anyhow::Result<()> {
-    let outcome = Command::new("sh")
-        .args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &identity.pid.to_string()])
-        .output();
+    let outcome = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &identity.pid.to_string()]).output();
     let outcome = outcome.with_context(|| format!("failed to run sh to send {name} to pid {}", identity.pid))?;
     // The process may have ended by itself between the look and the signal.
     if outcome.status.success() || started_of(identity.pid) != Some(identity.started) {

@@ -4,10 +4,7 @@ use super::*;
 use crate::clock::SystemClock;
 
 fn service(folder: &tempfile::TempDir) -> Service {
-    Service {
-        name: "sleeper",
-        folder: folder.path().join("sleeper"),
-    }
+    Service { name: "sleeper", folder: folder.path().join("sleeper") }
 }
 
 fn sleep_long() -> Command {

@@ -78,11 +78,7 @@ mod tests {
     fn saved_settings_are_loaded_again() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = Ports::Free.choose().expect("ports are free");
-        let settings = Settings {
-            ports,
-            kafka_heap_mib: 512,
-            fast_failure_settings: true,
-        };
+        let settings = Settings { ports, kafka_heap_mib: 512, fast_failure_settings: true };
 
         assert_eq!(Settings::load(folder.path()).expect("no file is no error"), None);
         settings.save(folder.path()).expect("the folder is ours");

@@ -36,10 +36,7 @@ pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::
         // A second listener, otherwise on port 9000 of every address; any port, since nobody asks it.
         .env("QUARKUS_MANAGEMENT_HOST", "127.0.0.1")
         .env("QUARKUS_MANAGEMENT_PORT", "0")
-        .env(
-            "APICURIO_DATASOURCE_URL",
-            format!("jdbc:h2:file:{}", data.join("registry").display()),
-        );
+        .env("APICURIO_DATASOURCE_URL", format!("jdbc:h2:file:{}", data.join("registry").display()));
     service.launch(command)
 }
 
@@ -51,15 +48,9 @@ pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::
 pub async fn until_ready(service: &Service, port: u16) -> anyhow::Result<()> {
     let client = client()?;
     service.until_ready(async || answers(&client, port).await).await?;
-    let request = client
-        .put(format!("{}/config", url(port)))
-        .json(&json!({ "compatibility": "BACKWARD" }));
+    let request = client.put(format!("{}/config", url(port))).json(&json!({ "compatibility": "BACKWARD" }));
     let answer = request.send().await.context("failed to set the registry's compatibility rule")?;
-    ensure!(
-        answer.status().is_success(),
-        "the registry refused its compatibility rule with {}",
-        answer.status()
-    );
+    ensure!(answer.status().is_success(), "the registry refused its compatibility rule with {}", answer.status());
     Ok(())
 }
 
@@ -72,18 +63,10 @@ pub async fn is_answering(port: u16) -> bool {
 }
 
 async fn answers(client: &reqwest::Client, port: u16) -> bool {
-    client
-        .get(format!("{}/subjects", url(port)))
-        .send()
-        .await
-        .is_ok_and(|answer| answer.status().is_success())
+    client.get(format!("{}/subjects", url(port))).send().await.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// Without proxies: a machine's proxy does not reach the loopback address.
 fn client() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .timeout(ANSWER_WITHIN)
-        .build()
-        .context("failed to make an HTTP client")
+    reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().context("failed to make an HTTP client")
 }

@@ -30,12 +30,7 @@ pub struct Options {
 impl Default for Options {
     /// For people: the usual ports, a small heap, the broker's usual timeouts, in the folder that `testudo stack` uses.
     fn default() -> Self {
-        Self {
-            dir: PathBuf::from(".testudo/stack"),
-            ports: Ports::Usual,
-            kafka_heap_mib: 512,
-            fast_failure_settings: false,
-        }
+        Self { dir: PathBuf::from(".testudo/stack"), ports: Ports::Usual, kafka_heap_mib: 512, fast_failure_settings: false }
     }
 }
 
@@ -57,30 +52,16 @@ impl Stack {
     pub fn up(options: Options) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         fs::create_dir_all(&options.dir).with_context(|| format!("failed to make the folder {}", options.dir.display()))?;
-        let dir = options
-            .dir
-            .canonicalize()
-            .with_context(|| format!("failed to resolve {}", options.dir.display()))?;
+        let dir = options.dir.canonicalize().with_context(|| format!("failed to resolve {}", options.dir.display()))?;
         let _lock = servers::lock(&dir, &clock)?;
         let parts = Parts::ready(&clock)?;
         let ports = match Settings::load(&dir)? {
             Some(earlier) => earlier.ports,
             None => options.ports.choose()?,
         };
-        let settings = Settings {
-            ports,
-            kafka_heap_mib: options.kafka_heap_mib,
-            fast_failure_settings: options.fast_failure_settings,
-        };
+        let settings = Settings { ports, kafka_heap_mib: options.kafka_heap_mib, fast_failure_settings: options.fast_failure_settings };
         settings.save(&dir)?;
-        let stack = Self {
-            servers: Servers::of(&dir),
-            dir,
-            settings,
-            parts,
-            clock,
-            ends_on_drop: true,
-        };
+        let stack = Self { servers: Servers::of(&dir), dir, settings, parts, clock, ends_on_drop: true };
         let starts: [&(dyn Fn() -> anyhow::Result<()> + Sync); 3] =
             [&|| stack.start_broker(), &|| stack.start_registry(), &|| stack.start_mongod()];
         in_parallel(starts)?;
@@ -103,14 +84,7 @@ impl Stack {
                 dir.display()
             );
         }
-        Ok(Self {
-            dir,
-            settings,
-            parts: Parts::ready(&clock)?,
-            servers,
-            clock,
-            ends_on_drop: false,
-        })
+        Ok(Self { dir, settings, parts: Parts::ready(&clock)?, servers, clock, ends_on_drop: false })
     }
 
     /// Leaves the servers running after this value is dropped.

@@ -43,15 +43,8 @@ pub struct Servers {
 impl Servers {
     /// The servers of an absolute folder.
     pub fn of(dir: &Path) -> Self {
-        let service = |name| Service {
-            name,
-            folder: dir.join(name),
-        };
-        Self {
-            kafka: service("kafka"),
-            registry: service("registry"),
-            mongod: service("mongod"),
-        }
+        let service = |name| Service { name, folder: dir.join(name) };
+        Self { kafka: service("kafka"), registry: service("registry"), mongod: service("mongod") }
     }
 
     /// Each of them.
@@ -86,21 +79,12 @@ pub fn status(dir: &Path) -> anyhow::Result<Vec<ServiceStatus>> {
     let ports = settings.ports;
     let line = |service: &Service, endpoint, answers| {
         let pid = service.pid();
-        ServiceStatus {
-            name: service.name,
-            pid,
-            endpoint,
-            answers: answers && pid.is_some(),
-        }
+        ServiceStatus { name: service.name, pid, endpoint, answers: answers && pid.is_some() }
     };
     block_on(async || {
         Ok(vec![
             line(&servers.kafka, settings.bootstrap(), kafka::answers(&settings.bootstrap())),
-            line(
-                &servers.registry,
-                registry::url(ports.registry),
-                registry::is_answering(ports.registry).await,
-            ),
+            line(&servers.registry, registry::url(ports.registry), registry::is_answering(ports.registry).await),
             line(&servers.mongod, mongod::uri(ports.mongod), mongod::is_answering(ports.mongod).await),
         ])
     })

@@ -9,10 +9,7 @@ use anyhow::{Context, bail};
 pub(super) fn in_parallel<J: FnOnce() -> anyhow::Result<()> + Send>(jobs: [J; 3]) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         let threads = jobs.map(|job| scope.spawn(job));
-        threads
-            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the stack panicked")))
-            .into_iter()
-            .collect()
+        threads.map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the stack panicked"))).into_iter().collect()
     })
 }
 
@@ -23,10 +20,7 @@ pub(super) fn in_parallel<J: FnOnce() -> anyhow::Result<()> + Send>(jobs: [J; 3]
 pub(super) fn block_on<T: Send>(make: impl AsyncFnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .context("failed to make a runtime")?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to make a runtime")?;
             runtime.block_on(make())
         });
         thread.join().unwrap_or_else(|_| bail!("a thread of the stack panicked"))

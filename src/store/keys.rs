@@ -220,12 +220,7 @@ pub fn read_window_key(bytes: &[u8]) -> Option<WindowKey<'_>> {
     let (store, rest) = rest.split_first_chunk::<4>()?;
     let (partition, rest) = rest.split_first_chunk::<4>()?;
     let (start, key) = rest.split_first_chunk::<8>()?;
-    Some(WindowKey {
-        store: u32::from_be_bytes(*store),
-        partition: u32::from_be_bytes(*partition) as i32,
-        start_us: number(*start),
-        key,
-    })
+    Some(WindowKey { store: u32::from_be_bytes(*store), partition: u32::from_be_bytes(*partition) as i32, start_us: number(*start), key })
 }
 
 /// The changelog's key of one window.

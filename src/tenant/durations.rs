@@ -19,16 +19,10 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     if text.contains('-') {
         return Err("a duration cannot be negative".into());
     }
-    if text
-        .split(|letter: char| !letter.is_ascii_digit())
-        .any(|number| number.len() > DIGITS_MAX)
-    {
+    if text.split(|letter: char| !letter.is_ascii_digit()).any(|number| number.len() > DIGITS_MAX) {
         return Err(format!("a duration's numbers have {DIGITS_MAX} digits at most"));
     }
-    if let Some(unit) = text
-        .split(|letter: char| !letter.is_alphabetic())
-        .find(|word| CALENDAR_UNITS.contains(word))
-    {
+    if let Some(unit) = text.split(|letter: char| !letter.is_alphabetic()).find(|word| CALENDAR_UNITS.contains(word)) {
         let meant = if unit == "M" { ", and minutes are written `m`" } else { "" };
         return Err(format!("`{unit}` has no fixed length: write days or weeks{meant}"));
     }
@@ -77,15 +71,9 @@ mod tests {
     #[test]
     fn minutes_are_minutes() {
         // C131
-        for (text, seconds) in [
-            ("5m", 300),
-            ("1 minute", 60),
-            ("90s", 90),
-            ("1h30m", 5_400),
-            ("1.5h", 5_400),
-            ("2 days", 172_800),
-            ("0s", 0),
-        ] {
+        for (text, seconds) in
+            [("5m", 300), ("1 minute", 60), ("90s", 90), ("1h30m", 5_400), ("1.5h", 5_400), ("2 days", 172_800), ("0s", 0)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         assert_eq!(parse("10us"), Ok(Duration::from_micros(10)));
@@ -101,10 +89,7 @@ mod tests {
             ("1500ns", "a duration is whole microseconds, this one is finer"),
             ("60", "`60` lacks a unit: write `60s` or `60m`"),
             ("5 parsecs", "`parsecs` is not a unit of time: there are ms, s, m, h, d and w"),
-            (
-                "soon",
-                "`soon` is not a duration: write a number and a unit (ms, s, m, h, d and w), such as `90s` or `1 minute`",
-            ),
+            ("soon", "`soon` is not a duration: write a number and a unit (ms, s, m, h, d and w), such as `90s` or `1 minute`"),
             ("99999 days", "a duration is 36525 days at most"),
             ("18446744073709551615s 1000ms", "a duration's numbers have 15 digits at most"),
         ];

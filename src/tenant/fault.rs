@@ -55,18 +55,12 @@ impl Excerpt {
     pub fn new(line: &str, start: usize, length: usize) -> Self {
         let length = length.min(line.chars().count().saturating_sub(start)).max(1);
         if line.chars().count() <= EXCERPT_CHARS_MAX {
-            return Self {
-                line: printable(line),
-                start,
-                length,
-            };
+            return Self { line: printable(line), start, length };
         }
         let from = start.saturating_sub(EXCERPT_CHARS_BEFORE);
         let shown: String = line.chars().skip(from).take(EXCERPT_CHARS_MAX).collect();
         Self {
-            line: format!("…{}…", printable(&shown)),
-            start: start - from + 1,
-            length: length.min(EXCERPT_CHARS_MAX - (start - from)),
+            line: format!("…{}…", printable(&shown)), start: start - from + 1, length: length.min(EXCERPT_CHARS_MAX - (start - from))
         }
     }
 }
@@ -105,21 +99,12 @@ impl fmt::Display for Fault {
         }
         f.write_str(": ")?;
         if !self.key.is_empty() {
-            let origin = if self.position == Position::Override {
-                " (given from outside the file)"
-            } else {
-                ""
-            };
+            let origin = if self.position == Position::Override { " (given from outside the file)" } else { "" };
             write!(f, "{}{origin}: ", self.key)?;
         }
         f.write_str(&self.message)?;
         if let Some(excerpt) = &self.excerpt {
-            let indent: String = excerpt
-                .line
-                .chars()
-                .take(excerpt.start)
-                .map(|letter| if letter == '\t' { '\t' } else { ' ' })
-                .collect();
+            let indent: String = excerpt.line.chars().take(excerpt.start).map(|letter| if letter == '\t' { '\t' } else { ' ' }).collect();
             write!(f, "\n  {}\n  {indent}{}", excerpt.line, "^".repeat(excerpt.length))?;
         }
         match (&self.help, &self.excerpt) {
@@ -148,26 +133,13 @@ impl std::error::Error for Faults {}
 /// The known name that `written` was probably meant to be.
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |name: &str| name.replace('-', "_").to_lowercase();
-    let distances = known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&plain(written), &plain(name)), name));
-    distances
-        .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
-        .min()
-        .map(|(_, name)| name)
+    let distances = known.into_iter().map(|name| (strsim::damerau_levenshtein(&plain(written), &plain(name)), name));
+    distances.filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4).min().map(|(_, name)| name)
 }
 
 /// Text from a file, safe for a terminal.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|letter| {
-            if letter.is_control() && letter != '\t' {
-                '\u{fffd}'
-            } else {
-                letter
-            }
-        })
-        .collect()
+    text.chars().map(|letter| if letter.is_control() && letter != '\t' { '\u{fffd}' } else { letter }).collect()
 }
 
 #[cfg(test)]
@@ -200,10 +172,7 @@ mod tests {
 
     #[test]
     fn text_of_a_file_cannot_steer_a_terminal() {
-        assert_eq!(
-            Fault::of_file("a.toml", "bad\u{1b}[2Jname").to_string(),
-            "a.toml: bad\u{fffd}[2Jname"
-        );
+        assert_eq!(Fault::of_file("a.toml", "bad\u{1b}[2Jname").to_string(), "a.toml: bad\u{fffd}[2Jname");
     }
 
     #[test]

@@ -74,46 +74,20 @@ pub(super) fn read(tree: &Table, findings: &mut Findings) -> TenantFile {
     let tenant = top.required_text("tenant", "the tenant's name, which prefixes its topics and ids", findings);
     let database = top.text("database", findings);
     top.require("source", "a tenant reads at least one source, `[source.<name>]`");
-    let sources: Vec<RawSource> = top
-        .sections("source", findings)
-        .into_iter()
-        .map(|(name, section)| source(name, section, findings))
-        .collect();
+    let sources: Vec<RawSource> =
+        top.sections("source", findings).into_iter().map(|(name, section)| source(name, section, findings)).collect();
     if let (true, Some(at)) = (sources.is_empty(), top.place("source")) {
         findings.fault(&at, "must hold at least one source, `[source.<name>]`");
     }
-    let alerts = top
-        .sections("alert", findings)
-        .into_iter()
-        .map(|(name, section)| alert(name, section, findings))
-        .collect();
-    let windows = top
-        .sections("window", findings)
-        .into_iter()
-        .map(|(name, section)| window(name, section, findings))
-        .collect();
-    let collections = top
-        .sections("mongo", findings)
-        .into_iter()
-        .map(|(name, section)| collection(name, section, findings))
-        .collect();
+    let alerts = top.sections("alert", findings).into_iter().map(|(name, section)| alert(name, section, findings)).collect();
+    let windows = top.sections("window", findings).into_iter().map(|(name, section)| window(name, section, findings)).collect();
+    let collections = top.sections("mongo", findings).into_iter().map(|(name, section)| collection(name, section, findings)).collect();
     top.finish(findings);
-    TenantFile {
-        tenant,
-        database,
-        sources,
-        alerts,
-        windows,
-        collections,
-    }
+    TenantFile { tenant, database, sources, alerts, windows, collections }
 }
 
 fn source(name: Located<String>, mut section: Section<'_>, findings: &mut Findings) -> RawSource {
-    let partitioners = [
-        ("murmur2", Partitioner::Murmur2),
-        ("crc32", Partitioner::Crc32),
-        ("none", Partitioner::None),
-    ];
+    let partitioners = [("murmur2", Partitioner::Murmur2), ("crc32", Partitioner::Crc32), ("none", Partitioner::None)];
     let non_finite = [("refuse", NonFinite::Refuse), ("accept", NonFinite::Accept)];
     let source = RawSource {
         name,
@@ -143,10 +117,7 @@ fn alert(name: Located<String>, mut section: Section<'_>, findings: &mut Finding
 }
 
 fn window(name: Located<String>, mut section: Section<'_>, findings: &mut Findings) -> RawWindow {
-    section.require(
-        "grace",
-        "how long after its end a window waits for late records; \"0s\" for not at all",
-    );
+    section.require("grace", "how long after its end a window waits for late records; \"0s\" for not at all");
     section.require("over", "the windows' length, such as { tumbling = \"1 minute\" }");
     section.require("select", "what is computed for each window");
     let emits = [("updates", Emit::Updates), ("final", Emit::Final)];
@@ -206,9 +177,7 @@ fn choice<T: Copy>(section: &mut Section<'_>, key: &'static str, known: &[(&'sta
     let found = known.iter().find(|(word, _)| *word == text.value);
     if found.is_none() {
         let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-        findings
-            .fault(&text, format!("`{}` is none of {}", text.value, words.join(", ")))
-            .suggest(&text.value, words);
+        findings.fault(&text, format!("`{}` is none of {}", text.value, words.join(", "))).suggest(&text.value, words);
     }
     found.map(|(_, choice)| *choice)
 }

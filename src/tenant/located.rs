@@ -25,11 +25,7 @@ pub(super) struct Located<T> {
 impl<T> Located<T> {
     /// Another value of the same place.
     pub(super) fn with<U>(&self, value: U) -> Located<U> {
-        Located {
-            value,
-            key: self.key.clone(),
-            at: self.at.clone(),
-        }
+        Located { value, key: self.key.clone(), at: self.at.clone() }
     }
 }
 
@@ -45,12 +41,7 @@ pub(super) struct Findings {
 impl Findings {
     /// None so far. `text` has no byte order mark.
     pub(super) fn new(file: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self {
-            file: file.into(),
-            text: text.into(),
-            faults: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Self { file: file.into(), text: text.into(), faults: Vec::new(), warnings: Vec::new() }
     }
 
     /// The file's text.
@@ -102,10 +93,7 @@ impl Findings {
                 let (line, column, line_text) = place(&self.text, span.start);
                 fault.position = Position::At { line, column };
                 let end = span.end.clamp(span.start, self.text.len());
-                let length = self
-                    .text
-                    .get(span.start..end)
-                    .map_or(1, |part| part.lines().next().unwrap_or_default().chars().count());
+                let length = self.text.get(span.start..end).map_or(1, |part| part.lines().next().unwrap_or_default().chars().count());
                 fault.excerpt = Some(Excerpt::new(line_text, column - 1, length));
             }
         }
@@ -120,10 +108,7 @@ fn push(faults: &mut Vec<Fault>, fault: Fault) -> &mut Fault {
 
 /// Line and column (from 1, in characters) of a byte, and the line's text.
 fn place(text: &str, offset: usize) -> (usize, usize, &str) {
-    let offset = (0..=offset.min(text.len()))
-        .rev()
-        .find(|offset| text.is_char_boundary(*offset))
-        .unwrap_or(0);
+    let offset = (0..=offset.min(text.len())).rev().find(|offset| text.is_char_boundary(*offset)).unwrap_or(0);
     let before = &text[..offset];
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line_text = text[start..].lines().next().unwrap_or_default();
@@ -153,10 +138,7 @@ fn raw_offset(raw: &str, index: usize) -> usize {
     let mut offset = opening;
     if opening == 3 {
         // A line break right after the opening quotes is not part of the text.
-        offset += ["\r\n", "\n"]
-            .iter()
-            .find(|newline| raw[opening..].starts_with(**newline))
-            .map_or(0, |newline| newline.len());
+        offset += ["\r\n", "\n"].iter().find(|newline| raw[opening..].starts_with(**newline)).map_or(0, |newline| newline.len());
     }
     let mut left = index;
     while let Some(letter) = raw[offset..].chars().next() {
@@ -204,11 +186,7 @@ mod tests {
         ];
 
         for (raw, index, found) in cases {
-            assert!(
-                raw[raw_offset(raw, index)..].starts_with(found),
-                "{raw}: {}",
-                &raw[raw_offset(raw, index)..]
-            );
+            assert!(raw[raw_offset(raw, index)..].starts_with(found), "{raw}: {}", &raw[raw_offset(raw, index)..]);
         }
     }
 
@@ -216,18 +194,11 @@ mod tests {
     fn columns_count_characters_and_the_word_is_underlined() {
         let text = "a = 1\n\"wärme\" = \"\\\"dev-id\\\" > batery\"\n";
         let start = text.find("\"\\\"").expect("the value");
-        let value = Located {
-            value: "\"dev-id\" > batery".to_owned(),
-            key: "k".into(),
-            at: At::File(start..text.len() - 1),
-        };
+        let value = Located { value: "\"dev-id\" > batery".to_owned(), key: "k".into(), at: At::File(start..text.len() - 1) };
         let mut findings = Findings::new("t.toml", text);
 
         let fault = findings.fault_inside(&value, Some(12), "unknown column").to_string();
 
-        assert_eq!(
-            fault,
-            "t.toml:2:25: k: unknown column\n  \"wärme\" = \"\\\"dev-id\\\" > batery\"\n                          ^^^^^^"
-        );
+        assert_eq!(fault, "t.toml:2:25: k: unknown column\n  \"wärme\" = \"\\\"dev-id\\\" > batery\"\n                          ^^^^^^");
     }
 }

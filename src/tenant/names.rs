@@ -19,9 +19,7 @@ const COLUMN_BYTES_MAX: usize = 255;
 pub(super) fn check_own(name: &str) -> Result<(), String> {
     let is_legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     if name.is_empty() || !name.bytes().all(is_legal) {
-        return Err(format!(
-            "`{name}` is not a legal name: names here are of a to z, 0 to 9, `_` and `-`"
-        ));
+        return Err(format!("`{name}` is not a legal name: names here are of a to z, 0 to 9, `_` and `-`"));
     }
     if !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
         return Err(format!("`{name}` must begin with a letter or digit"));
@@ -33,15 +31,10 @@ pub(super) fn check_own(name: &str) -> Result<(), String> {
 pub(super) fn check_topic(name: &str) -> Result<(), String> {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.len() > TOPIC_CHARS_MAX {
-        return Err(format!(
-            "topic name of {} characters: Kafka allows {TOPIC_CHARS_MAX} (`{name}`)",
-            name.len()
-        ));
+        return Err(format!("topic name of {} characters: Kafka allows {TOPIC_CHARS_MAX} (`{name}`)", name.len()));
     }
     if name.is_empty() || name == "." || name == ".." || !name.bytes().all(is_legal) {
-        return Err(format!(
-            "`{name}` is not a legal topic name: Kafka allows letters, digits, `.`, `_` and `-`"
-        ));
+        return Err(format!("`{name}` is not a legal topic name: Kafka allows letters, digits, `.`, `_` and `-`"));
     }
     if name == "__consumer_offsets" || name == "__transaction_state" {
         return Err(format!("`{name}` is Kafka's own"));
@@ -55,15 +48,9 @@ pub(super) fn check_topic(name: &str) -> Result<(), String> {
 /// MongoDB manual, limits: naming restrictions; the stricter rules of Windows servers.
 pub(super) fn check_database(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > DATABASE_BYTES_MAX {
-        return Err(format!(
-            "database name of {} bytes: MongoDB allows 1 to {DATABASE_BYTES_MAX} (`{name}`)",
-            name.len()
-        ));
+        return Err(format!("database name of {} bytes: MongoDB allows 1 to {DATABASE_BYTES_MAX} (`{name}`)", name.len()));
     }
-    if let Some(letter) = name
-        .chars()
-        .find(|letter| r#"/\. "$*<>:|?"#.contains(*letter) || letter.is_control())
-    {
+    if let Some(letter) = name.chars().find(|letter| r#"/\. "$*<>:|?"#.contains(*letter) || letter.is_control()) {
         return Err(format!("`{name}` is not a legal database name: MongoDB does not allow `{letter}`"));
     }
     if ["admin", "local", "config"].contains(&name.to_lowercase().as_str()) {
@@ -78,20 +65,14 @@ pub(super) fn check_database(name: &str) -> Result<(), String> {
 /// MongoDB manual, limits: restriction on collection names.
 pub(super) fn check_collection(database: &str, name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains('$') || name.chars().any(char::is_control) {
-        return Err(format!(
-            "`{name}` is not a legal collection name: MongoDB does not allow `$`, control characters, or nothing at all"
-        ));
+        return Err(format!("`{name}` is not a legal collection name: MongoDB does not allow `$`, control characters, or nothing at all"));
     }
     if name.starts_with("system.") || name.starts_with('.') || name.ends_with('.') || name.contains("..") {
-        return Err(format!(
-            "`{name}` is not a legal collection name: no `system.` in front, no dot first, last or twice"
-        ));
+        return Err(format!("`{name}` is not a legal collection name: no `system.` in front, no dot first, last or twice"));
     }
     let bytes = database.len() + 1 + name.len();
     if bytes > NAMESPACE_BYTES_MAX {
-        return Err(format!(
-            "`{database}.{name}` has {bytes} bytes: MongoDB allows {NAMESPACE_BYTES_MAX}"
-        ));
+        return Err(format!("`{database}.{name}` has {bytes} bytes: MongoDB allows {NAMESPACE_BYTES_MAX}"));
     }
     Ok(())
 }
@@ -99,9 +80,7 @@ pub(super) fn check_collection(database: &str, name: &str) -> Result<(), String>
 /// Names of columns in results, which become field names in Avro and MongoDB.
 pub(super) fn check_column(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > COLUMN_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(format!(
-            "a column name has 1 to {COLUMN_BYTES_MAX} bytes and no control characters (`{name}`)"
-        ));
+        return Err(format!("a column name has 1 to {COLUMN_BYTES_MAX} bytes and no control characters (`{name}`)"));
     }
     if name.contains('.') {
         return Err(format!("`{name}` holds a dot, which MongoDB takes for a path into a document"));
@@ -119,11 +98,7 @@ mod tests {
     #[test]
     fn own_names_are_safe_everywhere() {
         assert!(["zoo", "zoo_2", "7-up"].iter().all(|name| check_own(name).is_ok()));
-        assert!(
-            ["", "Zoo", "zoo.a", "z o", "ä", "_zoo", "-", "a/b"]
-                .iter()
-                .all(|name| check_own(name).is_err())
-        );
+        assert!(["", "Zoo", "zoo.a", "z o", "ä", "_zoo", "-", "a/b"].iter().all(|name| check_own(name).is_err()));
     }
 
     #[test]
@@ -139,17 +114,9 @@ mod tests {
     #[test]
     fn databases_and_collections_follow_mongodbs_rules() {
         assert!(check_database("stream_zoo").is_ok());
-        assert!(
-            ["a".repeat(64).as_str(), "", "a.b", "a b", "Admin", "a$"]
-                .iter()
-                .all(|name| check_database(name).is_err())
-        );
+        assert!(["a".repeat(64).as_str(), "", "a.b", "a b", "Admin", "a$"].iter().all(|name| check_database(name).is_err()));
         assert!(check_collection("db", "a.b").is_ok());
-        assert!(
-            ["", "a$b", "system.x", "a..b", ".a", "c".repeat(253).as_str()]
-                .iter()
-                .all(|name| check_collection("db", name).is_err())
-        );
+        assert!(["", "a$b", "system.x", "a..b", ".a", "c".repeat(253).as_str()].iter().all(|name| check_collection("db", name).is_err()));
     }
 
     #[test]

@@ -23,13 +23,7 @@ impl<'t> Section<'t> {
     }
 
     fn new(table: &'t Table, at: At, path: String) -> Self {
-        Self {
-            table,
-            at,
-            path,
-            asked: Vec::new(),
-            missing: Vec::new(),
-        }
+        Self { table, at, path, asked: Vec::new(), missing: Vec::new() }
     }
 
     /// The table under `key`, if it is there and one.
@@ -43,14 +37,7 @@ impl<'t> Section<'t> {
         self.entries(key, findings)
             .into_iter()
             .filter_map(|(name, node)| {
-                let section = into_section(
-                    Located {
-                        value: node,
-                        key: name.key.clone(),
-                        at: name.at.clone(),
-                    },
-                    findings,
-                )?;
+                let section = into_section(Located { value: node, key: name.key.clone(), at: name.at.clone() }, findings)?;
                 Some((name, section))
             })
             .collect()
@@ -61,14 +48,7 @@ impl<'t> Section<'t> {
         self.entries(key, findings)
             .into_iter()
             .filter_map(|(name, node)| {
-                let text = text_of(
-                    Located {
-                        value: node,
-                        key: name.key.clone(),
-                        at: node.at.clone(),
-                    },
-                    findings,
-                )?;
+                let text = text_of(Located { value: node, key: name.key.clone(), at: node.at.clone() }, findings)?;
                 Some((name, text))
             })
             .collect()
@@ -102,19 +82,7 @@ impl<'t> Section<'t> {
         if items.is_empty() {
             findings.fault(&found, format!("must not be empty: {why}"));
         }
-        items
-            .iter()
-            .filter_map(|node| {
-                text_of(
-                    Located {
-                        value: node,
-                        key: found.key.clone(),
-                        at: node.at.clone(),
-                    },
-                    findings,
-                )
-            })
-            .collect()
+        items.iter().filter_map(|node| text_of(Located { value: node, key: found.key.clone(), at: node.at.clone() }, findings)).collect()
     }
 
     /// A whole number.
@@ -123,11 +91,7 @@ impl<'t> Section<'t> {
         match &found.value.value {
             Value::Integer(Some(integer)) => Some(found.with(*integer)),
             other => {
-                let what = if matches!(other, Value::Integer(None)) {
-                    "one that is far too large"
-                } else {
-                    other.kind()
-                };
+                let what = if matches!(other, Value::Integer(None)) { "one that is far too large" } else { other.kind() };
                 findings.fault(&found, format!("must be an integer, this is {what}"));
                 None
             }
@@ -151,11 +115,7 @@ impl<'t> Section<'t> {
     pub(super) fn finish(self, findings: &mut Findings) {
         let mut meant = Vec::new();
         for entry in self.table.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
-            let open = self
-                .asked
-                .iter()
-                .copied()
-                .filter(|key| !self.table.iter().any(|entry| entry.key == *key));
+            let open = self.asked.iter().copied().filter(|key| !self.table.iter().any(|entry| entry.key == *key));
             meant.extend(super::fault::nearest(&entry.key, open));
             let fault = findings.fault_at(&entry.key_at, &join(&self.path, &entry.key), format!("unknown key `{}`", entry.key));
             if !fault.suggest(&entry.key, self.asked.iter().copied()) {
@@ -170,24 +130,12 @@ impl<'t> Section<'t> {
     fn entries(&mut self, key: &'static str, findings: &mut Findings) -> Vec<(Located<String>, &'t Node)> {
         let Some(found) = self.ask(key) else { return Vec::new() };
         let Value::Table(table) = &found.value.value else {
-            findings.fault(
-                &at_value(found.clone()),
-                format!("must be a table, this is {}", found.value.value.kind()),
-            );
+            findings.fault(&at_value(found.clone()), format!("must be a table, this is {}", found.value.value.kind()));
             return Vec::new();
         };
         table
             .iter()
-            .map(|entry| {
-                (
-                    Located {
-                        value: entry.key.clone(),
-                        key: join(&found.key, &entry.key),
-                        at: entry.key_at.clone(),
-                    },
-                    &entry.node,
-                )
-            })
+            .map(|entry| (Located { value: entry.key.clone(), key: join(&found.key, &entry.key), at: entry.key_at.clone() }, &entry.node))
             .collect()
     }
 
@@ -197,27 +145,16 @@ impl<'t> Section<'t> {
             self.asked.push(key);
         }
         let entry = self.table.iter().find(|entry| entry.key == key)?;
-        Some(Located {
-            value: &entry.node,
-            key: join(&self.path, key),
-            at: entry.key_at.clone(),
-        })
+        Some(Located { value: &entry.node, key: join(&self.path, key), at: entry.key_at.clone() })
     }
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        dotted(key)
-    } else {
-        format!("{path}.{}", dotted(key))
-    }
+    if path.is_empty() { dotted(key) } else { format!("{path}.{}", dotted(key)) }
 }
 
 fn at_value(found: Located<&Node>) -> Located<&Node> {
-    Located {
-        at: found.value.at.clone(),
-        ..found
-    }
+    Located { at: found.value.at.clone(), ..found }
 }
 
 fn into_section<'t>(found: Located<&'t Node>, findings: &mut Findings) -> Option<Section<'t>> {

@@ -87,10 +87,7 @@ fn node(spanned: &Spanned<DeValue<'_>>) -> Node {
         DeValue::Array(items) => Value::Array(items.iter().map(node).collect()),
         DeValue::Table(entries) => Value::Table(table(entries)),
     };
-    Node {
-        value,
-        at: At::File(spanned.span()),
-    }
+    Node { value, at: At::File(spanned.span()) }
 }
 
 /// Lays `over` (the overrides of one tenant) over the file's tree. They change what the file declares and declare nothing new.
@@ -113,28 +110,14 @@ fn lay(tree: &mut Table, over: &toml::Table, path: &str, depth: usize, findings:
         if depth <= 1 && known.is_none() && value.is_table() {
             let names: Vec<String> = tree.iter().map(|entry| entry.key.clone()).collect();
             findings
-                .fault_at(
-                    &at,
-                    shown_key,
-                    format!("the tenant file declares no `{key}` here, and an override declares nothing new"),
-                )
+                .fault_at(&at, shown_key, format!("the tenant file declares no `{key}` here, and an override declares nothing new"))
                 .suggest(key, names.iter().map(String::as_str));
             continue;
         }
         match (known.map(|index| &mut tree[index].node), value) {
-            (
-                Some(Node {
-                    value: Value::Table(below),
-                    ..
-                }),
-                toml::Value::Table(over),
-            ) => lay(below, over, &path, depth + 1, findings),
+            (Some(Node { value: Value::Table(below), .. }), toml::Value::Table(over)) => lay(below, over, &path, depth + 1, findings),
             (Some(node), value) => *node = from_outside(value, &path),
-            (None, value) => tree.push(Entry {
-                key: key.clone(),
-                key_at: at,
-                node: from_outside(value, &path),
-            }),
+            (None, value) => tree.push(Entry { key: key.clone(), key_at: at, node: from_outside(value, &path) }),
         }
     }
 }
@@ -153,11 +136,7 @@ fn from_outside(value: &toml::Value, path: &str) -> Node {
                 .iter()
                 .map(|(key, value)| {
                     let path = format!("{path}.{}", dotted(key));
-                    Entry {
-                        key: key.clone(),
-                        key_at: At::Override(format!("{path} = {value}")),
-                        node: from_outside(value, &path),
-                    }
+                    Entry { key: key.clone(), key_at: At::Override(format!("{path} = {value}")), node: from_outside(value, &path) }
                 })
                 .collect(),
         ),
@@ -168,11 +147,7 @@ fn from_outside(value: &toml::Value, path: &str) -> Node {
 /// A key as TOML writes it in a path: in quotes when it holds more than letters, digits, `-` and `_`.
 pub(super) fn dotted(key: &str) -> String {
     let is_bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    if is_bare {
-        key.to_owned()
-    } else {
-        format!("\"{}\"", key.escape_default())
-    }
+    if is_bare { key.to_owned() } else { format!("\"{}\"", key.escape_default()) }
 }
 
 /// The tree as text that depends on what is declared only: not on comments, spacing, quoting or line ends.
@@ -216,10 +191,7 @@ mod tests {
 
     #[test]
     fn entries_keep_the_order_in_which_they_were_written() {
-        let keys: Vec<String> = parsed("zebra = 1\n[c.y]\nb = 1\na = 2\n[c.x]\n[b]\n")
-            .into_iter()
-            .map(|entry| entry.key)
-            .collect();
+        let keys: Vec<String> = parsed("zebra = 1\n[c.y]\nb = 1\na = 2\n[c.x]\n[b]\n").into_iter().map(|entry| entry.key).collect();
 
         assert_eq!(keys, ["zebra", "c", "b"]);
         assert_eq!(canonical(&parsed("[c]\nb = 1\na = 'x'")), r#"{"c"={"b"=Some(1);"a"="x";}}"#);
@@ -239,11 +211,7 @@ mod tests {
         let mut findings = Findings::new("t.toml", text);
 
         assert!(parse(&mut findings).is_none());
-        let places: Vec<String> = findings
-            .faults
-            .iter()
-            .map(|fault| fault.to_string().chars().take(10).collect())
-            .collect();
+        let places: Vec<String> = findings.faults.iter().map(|fault| fault.to_string().chars().take(10).collect()).collect();
         assert_eq!(places, ["t.toml:1:5", "t.toml:3:1"], "{:?}", findings.faults);
     }
 }

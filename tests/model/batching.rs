@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
 use testudo::kafka::Outgoing;
 
@@ -87,7 +89,8 @@ fn input(kind: &Kind, index: usize) -> Input {
                 ("battery".into(), Value::Int(*battery)),
                 ("temperature".into(), Value::Union(branch.0, Box::new(branch.1))),
             ]);
-            let datum = apache_avro::to_avro_datum(&schema, record).expect("a datum");
+            let writer = GenericDatumWriter::builder(&schema).build().expect("a writer");
+            let datum = writer.write_value_to_vec(record).expect("a datum");
             Input { key: Some(format!("d{device}").into_bytes()), value: Some(framed(1, &datum)), timestamp_ms }
         }
         Kind::Garbage(bytes) => Input { key: None, value: Some([&[0xff][..], bytes].concat()), timestamp_ms },
@@ -123,7 +126,7 @@ fn window_start(record: &Outgoing) -> i64 {
     let plain = r#"{"type":"record","name":"Head","fields":[{"name":"dev_id","type":"string"},{"name":"start","type":"long"}]}"#;
     for schema in [schema, plain] {
         let schema = apache_avro::Schema::parse_str(schema).expect("a schema");
-        if let Ok(Value::Record(fields)) = apache_avro::from_avro_datum(&schema, &mut &value[5..], None)
+        if let Ok(Value::Record(fields)) = GenericDatumReader::builder(&schema).build().expect("a reader").read_value(&mut &value[5..])
             && let Value::Long(start) = fields[1].1
             && start > 1_600_000_000_000_000
         {

@@ -37,7 +37,7 @@ pub struct Schemas(pub BTreeMap<u32, String>);
 impl SchemaLookup for Schemas {
     fn look_up(&self, id: SchemaId, answer: OnAnswer) {
         let json = self.0.get(&id.0).expect("a known id").clone();
-        answer(Ok(FetchedSchema { id, json, references: Vec::new() }));
+        answer(Ok(FetchedSchema { id, json, references: Vec::new(), chain: Vec::new() }));
     }
 }
 
@@ -133,9 +133,10 @@ pub fn processor(tenant: &Arc<Tenant>, gate: &Arc<Gate>, store: &Arc<MapStore>, 
     let alerts = tenant.alerts.iter().enumerate().map(|(index, alert)| {
         AlertBranch::new(tenant.clone(), index, topic(&alert.topic), encoder(&alert_schema(&tenant.sources[alert.source])))
     });
-    let windows = tenant.windows.iter().enumerate().map(|(index, window)| {
-        WindowBranch::new(tenant.clone(), index, topic(&window.topic), encoder(&window.output)).expect("a branch")
-    });
+    let windows =
+        tenant.windows.iter().enumerate().map(|(index, window)| {
+            WindowBranch::new(tenant.clone(), index, topic(&window.topic), encoder(&window.output)).expect("a branch")
+        });
     let dead_letters = DeadLetterTopic { name: tenant.dead_letters_topic(), partitions: 1, value_bytes_max: 1_000_000 };
     let admission = Admission::new(tenant.clone(), 0, gate.clone());
     let mut processor = Processor::new(tenant.clone(), vec![admission], alerts.collect(), windows.collect(), dead_letters, store.clone());

@@ -11,7 +11,8 @@ fn allowed() -> Vec<String> {
 
 /// Whether an SPDX expression can be met with the allowed licences.
 fn is_met(expression: &str, allowed: &[String]) -> bool {
-    let tokens: Vec<String> = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").split_whitespace().map(str::to_owned).collect();
+    let tokens: Vec<String> =
+        expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").split_whitespace().map(str::to_owned).collect();
     let mut at = 0;
     any_of(&tokens, &mut at, allowed) && at == tokens.len()
 }

@@ -24,7 +24,10 @@ fn files_below(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     files_below(&root().join("src"), ".rs", &mut found);
-    found.into_iter().map(|path| (path.strip_prefix(root()).expect("below the root").to_owned(), fs::read_to_string(&path).expect("text"))).collect()
+    found
+        .into_iter()
+        .map(|path| (path.strip_prefix(root()).expect("below the root").to_owned(), fs::read_to_string(&path).expect("text")))
+        .collect()
 }
 
 /// Top-level modules in the order of `lib.rs`, which is the order of the layers.
@@ -92,7 +95,9 @@ fn no_file_holds_two_ideas() {
 fn unsafe_stands_in_one_file() {
     let wrong: Vec<String> = sources()
         .into_iter()
-        .filter(|(path, text)| !path.ends_with("kafka/ffi.rs") && text.lines().any(|line| line.contains("unsafe ") && !line.trim_start().starts_with("//")))
+        .filter(|(path, text)| {
+            !path.ends_with("kafka/ffi.rs") && text.lines().any(|line| line.contains("unsafe ") && !line.trim_start().starts_with("//"))
+        })
         .map(|(path, _)| path.display().to_string())
         .collect();
     assert!(wrong.is_empty(), "unsafe in {wrong:?}");

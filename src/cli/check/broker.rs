@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,15 +15,18 @@ use tokio::runtime::Handle;
 
 use super::findings::{Findings, exit_for, remedy_for};
 use crate::cli::exit::Exit;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::Config;
-use crate::kafka::{Broker, Cluster, Failure, TransactionalProducer};
+use crate::kafka::{Broker, Cluster, Failure, Reaction, TransactionalProducer};
 use crate::tenant::Tenant;
 
 /// One question to the broker may take so long.
 const WAIT: Duration = Duration::from_secs(10);
-/// So many messages of the client are looked at.
-const TROUBLES_MAX: usize = 20;
+/// How often, and how long each time, the client is asked for its troubles.
+const POLLS_MAX: usize = 20;
+const POLL_WAIT: Duration = Duration::from_millis(50);
+/// Pause before a coordinator is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const CLIENT_ID: &str = "testudo-check";
 const REACH: &str = "is the broker running, and does kafka.bootstrap name a listener that this machine reaches?";
 const PERMIT: &str = "check kafka.properties (security.protocol, sasl.*, ssl.*) and the access rules of this user";
@@ -45,6 +49,18 @@ impl ClientContext for Troubles {
 impl ConsumerContext for Troubles {}
 
 impl Troubles {
+    /// The client tells its troubles only while it is polled, and a moment after the call that failed.
+    fn listen(&self, consumer: &BaseConsumer<Self>) {
+        for _ in 0..POLLS_MAX {
+            if self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                return;
+            }
+            if let Some(Err(error)) = consumer.poll(POLL_WAIT) {
+                tracing::debug!(%error, "client trouble");
+            }
+        }
+    }
+
     fn words(&self, error: &KafkaError) -> String {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(reason) => format!("{error} ({reason})"),
@@ -63,13 +79,13 @@ pub(super) fn look(tenants: &[Tenant], config: &Config, runtime: &Handle, findin
     transaction_timeout(config, &admin, broker, runtime, findings);
     findings.skipped("clock difference to the broker: the client cannot obtain the broker's clock");
     let clock = SystemClock::shared();
-    let cluster = Cluster::new(config.kafka.clone(), CLIENT_ID, config.engine.transaction_timeout(), clock, runtime.clone());
+    let cluster = Cluster::new(config.kafka.clone(), CLIENT_ID, config.engine.transaction_timeout(), clock.clone(), runtime.clone());
     for tenant in tenants {
         let Some(inputs) = inputs(tenant, &cluster, findings) else {
             continue;
         };
         outputs(tenant, &inputs, &cluster, &admin, runtime, findings);
-        group(tenant, &inputs, config, findings);
+        group(tenant, &inputs, config, &*clock, findings);
         transactional_id(tenant, &cluster, findings);
     }
 }
@@ -87,11 +103,8 @@ fn reach(config: &Config, findings: &mut Findings) -> Option<i32> {
         }
     };
     let answer = consumer.fetch_metadata(None, WAIT);
-    // The client tells its troubles only while it is polled, one at a time.
-    for _ in 0..TROUBLES_MAX {
-        if consumer.poll(Duration::ZERO).is_none() {
-            break;
-        }
+    if answer.is_err() {
+        troubles.listen(&consumer);
     }
     match answer {
         Ok(metadata) => {
@@ -212,7 +225,7 @@ fn creatable(
     }
 }
 
-fn group(tenant: &Tenant, inputs: &HashMap<Arc<str>, i32>, config: &Config, findings: &mut Findings) {
+fn group(tenant: &Tenant, inputs: &HashMap<Arc<str>, i32>, config: &Config, clock: &dyn Clock, findings: &mut Findings) {
     let group = tenant.group();
     let mut client = config.kafka.client(CLIENT_ID);
     client.set("group.id", &group).set("enable.auto.commit", "false");
@@ -220,17 +233,27 @@ fn group(tenant: &Tenant, inputs: &HashMap<Arc<str>, i32>, config: &Config, find
     for (topic, count) in inputs {
         partitions.add_partition_range(topic, 0, count - 1);
     }
-    let made: Result<BaseConsumer, _> = client.create();
-    match made.and_then(|consumer| consumer.committed_offsets(partitions, WAIT)) {
-        Ok(committed) => {
-            let begun = committed.elements().iter().filter(|element| element.offset().to_raw().is_some_and(|offset| offset >= 0)).count();
-            findings.fine(format!("{}: group {group} can be read; {begun} partitions have a position", tenant.name));
+    match committed(&client, &partitions, &group, clock) {
+        Ok(begun) => findings.fine(format!("{}: group {group} can be read; {begun} partitions have a position", tenant.name)),
+        Err(failure) => {
+            let exit = exit_for(&failure.cause);
+            findings.wrong(exit, format!("{}: {failure}", tenant.name), remedy_for(exit, REACH, "grant Read and Describe on the group"));
         }
-        Err(error) => {
-            let words = error.to_string();
-            let exit = exit_for(&words);
-            let remedy = remedy_for(exit, REACH, "grant Read and Describe on the group");
-            findings.wrong(exit, format!("{}: group {group} cannot be read: {words}", tenant.name), remedy);
+    }
+}
+
+/// How many of the partitions have a committed position. A coordinator that is just being found is asked again.
+fn committed(client: &ClientConfig, partitions: &TopicPartitionList, group: &str, clock: &dyn Clock) -> Result<usize, Failure> {
+    let deadline = Deadline::after(clock, WAIT);
+    let failed = |error| Failure::of(format!("read the positions of group {group}"), &error);
+    let consumer: BaseConsumer = client.create().map_err(failed)?;
+    loop {
+        match consumer.committed_offsets(partitions.clone(), WAIT).map_err(failed) {
+            Ok(found) => {
+                return Ok(found.elements().iter().filter(|element| element.offset().to_raw().is_some_and(|raw| raw >= 0)).count());
+            }
+            Err(failure) if failure.reaction != Reaction::Retry || deadline.is_over(clock) => return Err(failure),
+            Err(_) => clock.sleep(RETRY_PAUSE),
         }
     }
 }
@@ -241,7 +264,10 @@ fn transactional_id(tenant: &Tenant, cluster: &Cluster, findings: &mut Findings)
     match cluster.producer(&id).and_then(|mut producer| producer.init(WAIT)) {
         Ok(()) => findings.fine(format!("{}: transactional id {id} can be used", tenant.name)),
         Err(failure) => {
-            let exit = exit_for(&failure.cause);
+            let exit = match exit_for(&failure.cause) {
+                Exit::Unreachable if failure.reaction == Reaction::Stop => Exit::Incompatible,
+                exit => exit,
+            };
             let remedy = remedy_for(exit, "is the transaction coordinator up (topic __transaction_state), is the timeout allowed?", {
                 "grant Write and Describe on transactional ids that begin with the tenant's name"
             });

@@ -1,7 +1,6 @@
 //! MongoDB's side, for tenants with collections.
 
 use super::findings::{Findings, exit_for};
-use crate::cli::exit::Exit;
 use crate::config::Config;
 use crate::tenant::Tenant;
 
@@ -9,11 +8,11 @@ use crate::tenant::Tenant;
 pub(super) async fn look(tenants: &[Tenant], config: &Config, findings: &mut Findings) {
     for tenant in tenants.iter().filter(|tenant| !tenant.collections.is_empty()) {
         let Some(settings) = &config.mongo else {
-            findings.wrong(
-                Exit::Usage,
-                format!("{}: {} collections are declared, but no database is configured", tenant.name, tenant.collections.len()),
-                "set mongo.uri, or take the collections out of the tenant file",
-            );
+            findings.skipped(format!(
+                "{}: {} collections are declared, but no database is configured (mongo.uri): nothing will be written there",
+                tenant.name,
+                tenant.collections.len()
+            ));
             continue;
         };
         for finding in crate::mongo::check::check(settings, &tenant.database).await {

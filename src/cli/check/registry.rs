@@ -1,12 +1,12 @@
 //! The registry's side: input subjects are there and readable, output schemas may be registered.
 
 use super::findings::Findings;
-use crate::avro::encode::avro_schema_of;
 use crate::avro::registry::{Registry, RegistryFault};
 use crate::avro::{SchemaLimits, check_readable};
 use crate::cli::exit::Exit;
 use crate::config::Config;
 use crate::engine::branch::alert::alert_schema;
+use crate::engine::job::output_avro;
 use crate::tenant::{Source, Tenant};
 
 /// Looks at everything the tenants need from the registry.
@@ -61,14 +61,12 @@ async fn input(tenant: &Tenant, source: &Source, topic: &str, registry: &Registr
     }
 }
 
-/// Topic and columns' schema of each output, named as `engine::job` names them.
+/// Topic and schema of each output.
 fn output_schemas(tenant: &Tenant) -> Vec<(String, Result<String, String>)> {
-    let plain = |name: &str| -> String { name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect() };
     let alerts = tenant.alerts.iter().map(|alert| (&alert.name, &alert.topic, alert_schema(&tenant.sources[alert.source])));
     let windows = tenant.windows.iter().map(|window| (&window.name, &window.topic, window.output.clone()));
     let schema = |(name, topic, columns): (&String, &std::sync::Arc<str>, arrow::datatypes::SchemaRef)| {
-        let json = avro_schema_of(&plain(name), &plain(&tenant.name), &columns).map(|json| json.to_string());
-        (topic.to_string(), json.map_err(|fault| fault.to_string()))
+        (topic.to_string(), output_avro(tenant, name, &columns).map_err(|fault| fault.to_string()))
     };
     alerts.chain(windows).map(schema).collect()
 }

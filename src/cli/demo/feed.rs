@@ -10,10 +10,10 @@ use anyhow::Context;
 
 use crate::avro::SchemaId;
 use crate::avro::registry::Registry;
-use crate::clock::SystemClock;
+use crate::cli::topics::create_missing;
 use crate::config::Config;
 use crate::emulator::{CsvSettings, Emulation, Extent, FleetSettings, Report, Surroundings, Wrong, run_all};
-use crate::kafka::{Broker, Cluster, NewTopic, Settings};
+use crate::kafka::Settings;
 use crate::tenant::Tenant;
 
 /// Partitions of each input topic.
@@ -39,15 +39,8 @@ pub fn prepare(
     runtime: &tokio::runtime::Runtime,
 ) -> anyhow::Result<Clients> {
     let registry = Registry::new(&config.registry)?;
-    let timeout = config.engine.transaction_timeout();
-    let broker = Cluster::new(config.kafka.clone(), "testudo-demo", timeout, SystemClock::shared(), runtime.handle().clone());
     let topics: Vec<Arc<str>> = tenant.input_topics().cloned().collect();
-    let known = broker.describe(&topics, Duration::from_secs(10))?;
-    let missing = topics.iter().filter(|topic| !known.iter().any(|known| known.name == **topic));
-    let new: Vec<NewTopic> = missing.map(|name| NewTopic { name: name.clone(), partitions: PARTITIONS, config: Vec::new() }).collect();
-    if !new.is_empty() {
-        broker.create(&new, Duration::from_secs(10))?;
-    }
+    create_missing(config, runtime.handle(), &topics, PARTITIONS)?;
     let (mut fleets, mut schema_ids) = (Vec::new(), Vec::new());
     for (number, topic) in topics.iter().enumerate() {
         let file = schemas.join(format!("{topic}-value.avsc"));

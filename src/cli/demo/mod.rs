@@ -85,7 +85,8 @@ fn demonstrate(args: &Args, mut config: Config, stack: &Stack) -> anyhow::Result
     show::step("starting testudo");
     let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
     let info = http::Info { instance: config.instance.clone(), tenants: vec![tenant.name.clone()] };
-    let server = runtime.block_on(http::serve(&config.http, around.metrics.clone(), around.health.clone(), info)).context("failed to serve HTTP")?;
+    let server =
+        runtime.block_on(http::serve(&config.http, around.metrics.clone(), around.health.clone(), info)).context("failed to serve HTTP")?;
     println!("  health and metrics   http://{}/readyz  http://{}/metrics", server.addr, server.addr);
     let service = Service::start(&config, tenants.clone(), &around)?;
     let sinks = Sinks::start(&config, &tenants, &around)?;
@@ -130,7 +131,14 @@ pub struct Outcome {
 }
 
 /// Sends, shows progress, waits until everything sent is done and in MongoDB.
-fn work(args: &Args, config: &Config, tenant: &Arc<Tenant>, clients: feed::Clients, service: &Service, sinks: &Sinks) -> anyhow::Result<Outcome> {
+fn work(
+    args: &Args,
+    config: &Config,
+    tenant: &Arc<Tenant>,
+    clients: feed::Clients,
+    service: &Service,
+    sinks: &Sinks,
+) -> anyhow::Result<Outcome> {
     let clock = SystemClock::shared();
     show::step(&format!("{} s of readings, {} % of them wrong", args.seconds, args.wrong * 100.0));
     let stop_watching = Arc::new(AtomicBool::new(false));

@@ -92,7 +92,8 @@ async fn documents(config: &Config, tenant: &Tenant) -> anyhow::Result<Vec<Strin
     let database = settings.client().await?.database(&tenant.database);
     let mut shown = Vec::new();
     for collection in tenant.collections.iter().filter(|collection| matches!(collection.of, CollectionOf::Window(_))) {
-        let mut cursor = database.collection::<Document>(&collection.name).find(doc! {}).sort(doc! { "window_start": -1 }).limit(DOCUMENTS).await?;
+        let mut cursor =
+            database.collection::<Document>(&collection.name).find(doc! {}).sort(doc! { "window_start": -1 }).limit(DOCUMENTS).await?;
         while cursor.advance().await? {
             shown.push(format!("{}: {}", collection.name, plain(&Bson::Document(cursor.deserialize_current()?))));
         }

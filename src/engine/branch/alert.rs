@@ -43,13 +43,20 @@ impl AlertBranch {
     }
 
     /// Lets the rows out that meet the condition.
-    pub fn apply(&mut self, run: &Run, admitted: &Admitted, out: &mut Vec<Outgoing>, refused: &mut Vec<Rejection>) -> Result<(), BranchFault> {
+    pub fn apply(
+        &mut self,
+        run: &Run,
+        admitted: &Admitted,
+        out: &mut Vec<Outgoing>,
+        refused: &mut Vec<Rejection>,
+    ) -> Result<(), BranchFault> {
         let compute = |source| BranchFault::Compute { branch: self.stage.clone(), source };
         let passed = passing(Some(&self.tenant.alerts[self.alert].filter), admitted, &self.stage, refused).map_err(compute)?;
         if passed.true_count() == 0 {
             return Ok(());
         }
-        let rows = RecordBatch::try_new(self.schema.clone(), admitted.rows.columns()[..self.schema.fields().len()].to_vec()).map_err(compute)?;
+        let rows =
+            RecordBatch::try_new(self.schema.clone(), admitted.rows.columns()[..self.schema.fields().len()].to_vec()).map_err(compute)?;
         let rows = filter_record_batch(&rows, &passed).map_err(compute)?;
         let keys = filter(&admitted.keys, &passed).map_err(compute)?;
         let keys = keys.as_string::<i32>();

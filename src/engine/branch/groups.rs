@@ -4,7 +4,6 @@
 //! A group that the store holds is loaded when the epoch first touches it, before its first value is folded in: so values
 //! are folded in offset order, however the input was cut into epochs (DET-1).
 
-
 use ahash::RandomState;
 use arrow::array::{ArrayRef, BooleanArray};
 use datafusion_common::DataFusionError;

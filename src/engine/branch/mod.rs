@@ -80,7 +80,12 @@ pub enum BranchFault {
 }
 
 /// The rows that pass a condition; null does not pass, a row on which it fails is refused.
-fn passing(condition: Option<&Expression>, admitted: &Admitted, stage: &str, refused: &mut Vec<Rejection>) -> Result<BooleanArray, ArrowError> {
+fn passing(
+    condition: Option<&Expression>,
+    admitted: &Admitted,
+    stage: &str,
+    refused: &mut Vec<Rejection>,
+) -> Result<BooleanArray, ArrowError> {
     let Some(condition) = condition else {
         return Ok(BooleanArray::from(vec![true; admitted.rows.num_rows()]));
     };

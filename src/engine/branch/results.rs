@@ -43,7 +43,13 @@ pub fn rows(window: &Window, windows: &[Finished<'_>], states: &[ArrayRef]) -> R
     for column in &window.select {
         let evaluated = column.expression.evaluate_rows(&finished);
         if let Some((_, why)) = evaluated.failed.first() {
-            tracing::warn!(window = window.name, column = column.name, rows = evaluated.failed.len(), why, "select expression failed, null written");
+            tracing::warn!(
+                window = window.name,
+                column = column.name,
+                rows = evaluated.failed.len(),
+                why,
+                "select expression failed, null written"
+            );
         }
         output.push(evaluated.values);
     }
@@ -69,7 +75,12 @@ pub fn records(
     let mut records = Vec::with_capacity(windows.len());
     for ((finished, key), value) in windows.iter().zip(record_keys).zip(values) {
         if value.len() > topic.value_bytes_max {
-            tracing::error!(window = window.name, start_us = finished.start_us, bytes = value.len(), "result is larger than output_bytes_max, not produced");
+            tracing::error!(
+                window = window.name,
+                start_us = finished.start_us,
+                bytes = value.len(),
+                "result is larger than output_bytes_max, not produced"
+            );
             continue;
         }
         let origin = Header { name: header::ORIGIN.into(), value: Some(finished.origin.to_string().into_bytes()) };
@@ -93,11 +104,11 @@ fn record_keys(window: &Window, rows: &RecordBatch) -> Result<Vec<Bytes>, ArrowE
         .collect::<Result<_, ArrowError>>()?;
     let key_of = |row: usize| -> Bytes {
         match texts.as_slice() {
-        [only] => Bytes::copy_from_slice(only.value(row).as_bytes()),
-        several => {
-            let parts: Vec<&str> = several.iter().map(|column| column.value(row)).collect();
-            Bytes::from(serde_json::Value::from(parts).to_string())
-        }
+            [only] => Bytes::copy_from_slice(only.value(row).as_bytes()),
+            several => {
+                let parts: Vec<&str> = several.iter().map(|column| column.value(row)).collect();
+                Bytes::from(serde_json::Value::from(parts).to_string())
+            }
         }
     };
     Ok((0..rows.num_rows()).map(key_of).collect())

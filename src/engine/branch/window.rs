@@ -201,7 +201,8 @@ impl WindowBranch {
             let closes_at_us = closes_at(start_us, size_us, grace_us);
             if closes_at_us <= stream_times_us[*origin] {
                 let behind_s = (i128::from(stream_times_us[*origin]) - i128::from(closes_at_us)) / 1_000_000;
-                let detail = format!("the window [{start_us}, {}) µs closed {behind_s} s of stream time ago", start_us.saturating_add(size_us));
+                let detail =
+                    format!("the window [{start_us}, {}) µs closed {behind_s} s of stream time ago", start_us.saturating_add(size_us));
                 refused.push(refusal(admitted, *origin, &self.stage, "late", detail));
                 continue;
             }
@@ -217,7 +218,8 @@ impl WindowBranch {
         if from == self.groups.len() {
             return Ok(());
         }
-        let stored_keys: Vec<Vec<u8>> = self.groups.iter().skip(from).map(|(group, key)| self.store_key(group.partition, group.start_us, key)).collect();
+        let stored_keys: Vec<Vec<u8>> =
+            self.groups.iter().skip(from).map(|(group, key)| self.store_key(group.partition, group.start_us, key)).collect();
         let states = store.states(&stored_keys)?;
         let found: Vec<(usize, Vec<u8>)> = states.into_iter().zip(from..).filter_map(|(state, number)| Some((number, state?))).collect();
         if found.is_empty() {
@@ -225,13 +227,17 @@ impl WindowBranch {
         }
         let (latest, columns) = self.decode(found.iter().map(|(_, state)| state.as_slice()))?;
         let numbers: Vec<usize> = found.iter().map(|(number, _)| *number).collect();
-        self.groups.load(&self.tenant.windows[self.window], &columns, &numbers, latest.values()).map_err(|error| {
-            BranchFault::Aggregate { branch: self.stage.clone(), cause: error.to_string() }
-        })
+        self.groups
+            .load(&self.tenant.windows[self.window], &columns, &numbers, latest.values())
+            .map_err(|error| BranchFault::Aggregate { branch: self.stage.clone(), cause: error.to_string() })
     }
 
     /// Says what the epoch makes of this window. `stream_times` gives each partition's stream time now.
-    pub fn seal(&mut self, stream_times: &dyn Fn(&TopicPartition) -> Option<i64>, store: &dyn StateStore) -> Result<SealedWindows, BranchFault> {
+    pub fn seal(
+        &mut self,
+        stream_times: &dyn Fn(&TopicPartition) -> Option<i64>,
+        store: &dyn StateStore,
+    ) -> Result<SealedWindows, BranchFault> {
         let mut sealed = SealedWindows::default();
         let bounds: Vec<Option<i64>> = self
             .places
@@ -363,7 +369,8 @@ impl WindowBranch {
 
     /// Stored states as columns: the latest timestamps, and the aggregates' states.
     fn decode<'a>(&mut self, states: impl Iterator<Item = &'a [u8]>) -> Result<(Int64Array, Vec<ArrayRef>), BranchFault> {
-        let rows = self.codec.decode(states).map_err(|error| BranchFault::State { branch: self.stage.clone(), cause: error.to_string() })?;
+        let rows =
+            self.codec.decode(states).map_err(|error| BranchFault::State { branch: self.stage.clone(), cause: error.to_string() })?;
         let mut columns = rows.columns().to_vec();
         let latest = columns.remove(0).as_primitive::<Int64Type>().clone();
         Ok((latest, columns))

@@ -97,7 +97,8 @@ impl<'c> Calls<'c> {
             .build()
             .map_err(faulty)?;
         if !function.groups_accumulator_supported() {
-            let types: Vec<String> = args.iter().filter_map(|arg| arg.get_type(self.schema.as_ref()).ok()).map(|of| sql_type(&of)).collect();
+            let types: Vec<String> =
+                args.iter().filter_map(|arg| arg.get_type(self.schema.as_ref()).ok()).map(|of| sql_type(&of)).collect();
             return Err(ExpressionFault::new(format!("`{call}` is not possible on {}", types.join(", "))));
         }
         let filter = match filter {

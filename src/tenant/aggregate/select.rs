@@ -91,13 +91,7 @@ impl Compiler {
     }
 
     /// Parses an item and puts a column's name in the place of each aggregate call.
-    fn extract(
-        &self,
-        sql: &str,
-        scope: &Scope<'_>,
-        calls: &mut Calls<'_>,
-        warnings: &mut Warnings,
-    ) -> Result<ast::Expr, ExpressionFault> {
+    fn extract(&self, sql: &str, scope: &Scope<'_>, calls: &mut Calls<'_>, warnings: &mut Warnings) -> Result<ast::Expr, ExpressionFault> {
         let mut parsed = parse(sql)?;
         names::check(sql, &parsed, &self.functions, scope)?;
         let mut extraction = Extraction { compiler: self, sql, calls, warnings };
@@ -107,13 +101,7 @@ impl Compiler {
         }
     }
 
-    fn outside(
-        &self,
-        sql: &str,
-        outside: ast::Expr,
-        finished: &SchemaRef,
-        warnings: &mut Warnings,
-    ) -> Result<Expression, ExpressionFault> {
+    fn outside(&self, sql: &str, outside: ast::Expr, finished: &SchemaRef, warnings: &mut Warnings) -> Result<Expression, ExpressionFault> {
         let schema = planning_schema(sql, finished)?;
         let planned = self.plan(sql, outside, &schema)?;
         warnings.extend(divisions(&planned, &schema).iter().map(|_| format!("`{sql}` {DROPS_FRACTION}")));

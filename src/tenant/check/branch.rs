@@ -27,12 +27,7 @@ pub(super) fn alert(
     let filter = sql::condition(raw.filter.as_ref()?, columns, compiler, findings)?;
     let tenant_columns = Schema::new(columns.schema.fields()[..columns.tenant_columns].to_vec());
     check_output(&tenant_columns, raw.topic.as_ref()?, &[], findings);
-    Some(Alert {
-        name: raw.name.value.clone(),
-        source,
-        filter,
-        topic: raw.topic.as_ref()?.value.as_str().into(),
-    })
+    Some(Alert { name: raw.name.value.clone(), source, filter, topic: raw.topic.as_ref()?.value.as_str().into() })
 }
 
 /// Checks a window.
@@ -45,10 +40,7 @@ pub(super) fn window(
 ) -> Option<Window> {
     let source = source_of(raw.from.as_ref()?, raw_sources, findings)?;
     let columns = sources[source].columns.as_ref()?;
-    let filter = raw
-        .filter
-        .as_ref()
-        .map(|filter| sql::condition(filter, columns, compiler, findings));
+    let filter = raw.filter.as_ref().map(|filter| sql::condition(filter, columns, compiler, findings));
     let by = group::check(raw, &raw_sources[source], &sources[source], columns, compiler, findings);
     let items = select_items(raw, &by, findings);
     let compiled = select(raw, &items, &by, columns, compiler, findings)?;
@@ -107,9 +99,9 @@ fn select(
 fn check_output(output: &Schema, topic: &Located<String>, select: &[(Located<String>, Located<String>)], findings: &mut Findings) {
     let Err(fault) = avro_schema_of("output", "", output) else { return };
     let item = match &fault {
-        EncodeFault::Type { column, .. } => select
-            .iter()
-            .find(|(name, _)| *column == name.value || column.starts_with(&format!("{}.", name.value))),
+        EncodeFault::Type { column, .. } => {
+            select.iter().find(|(name, _)| *column == name.value || column.starts_with(&format!("{}.", name.value)))
+        }
         _ => None,
     };
     findings.fault(item.map_or(topic, |(_, sql)| sql), fault.to_string());
@@ -131,17 +123,11 @@ fn select_items(raw: &RawWindow, by: &[(String, Expression)], findings: &mut Fin
     let mut items: Vec<(String, String)> = Vec::with_capacity(raw.select.len());
     for (name, sql) in &raw.select {
         let in_avro = avro_name(&name.value);
-        let taken = by
-            .iter()
-            .map(|(name, _)| name)
-            .chain(items.iter().map(|(name, _)| name))
-            .find(|other| avro_name(other) == in_avro);
+        let taken = by.iter().map(|(name, _)| name).chain(items.iter().map(|(name, _)| name)).find(|other| avro_name(other) == in_avro);
         if let Err(why) = names::check_column(&name.value) {
             findings.fault(name, why);
         } else if RESERVED.contains(&in_avro.as_str()) {
-            findings
-                .fault(name, format!("`{}` is a name of the results' own", name.value))
-                .help("choose another");
+            findings.fault(name, format!("`{}` is a name of the results' own", name.value)).help("choose another");
         } else if let Some(other) = taken {
             let message = if *other == name.value {
                 format!("`{other}` is the name of a `by` column already")

@@ -49,10 +49,7 @@ impl Claims {
                         findings.fault(topic, format!("topic `{}` is listed twice", topic.value));
                     }
                     Some(other) => {
-                        findings.fault(
-                            topic,
-                            format!("topic `{}` belongs to {} already: a topic has one source", topic.value, other.key),
-                        );
+                        findings.fault(topic, format!("topic `{}` belongs to {} already: a topic has one source", topic.value, other.key));
                     }
                     None => {
                         inputs.insert(&topic.value, &source.name);
@@ -65,20 +62,11 @@ impl Claims {
 
     fn outputs(&mut self, path: &Path, file: &TenantFile, inputs: &BTreeMap<&str, &Located<String>>, findings: &mut Findings) {
         let alerts = file.alerts.iter().filter_map(|alert| Some((&alert.name, alert.topic.as_ref()?)));
-        let windows = file
-            .windows
-            .iter()
-            .filter_map(|window| Some((&window.name, window.topic.as_ref()?)));
+        let windows = file.windows.iter().filter_map(|window| Some((&window.name, window.topic.as_ref()?)));
         for (branch, topic) in alerts.chain(windows) {
             self.spell(topic, &topic.value, findings);
             if let Some(source) = inputs.get(topic.value.as_str()) {
-                findings.fault(
-                    topic,
-                    format!(
-                        "topic `{}` is an input of {}: the tenant would feed itself",
-                        topic.value, source.key
-                    ),
-                );
+                findings.fault(topic, format!("topic `{}` is an input of {}: the tenant would feed itself", topic.value, source.key));
             }
             self.write(path, topic, &topic.value, format!("the output of {}", branch.key), findings);
         }
@@ -95,28 +83,16 @@ impl Claims {
     ) {
         let dead_letters = format!("{}-dead-letters", tenant.value);
         if let Some(source) = inputs.get(dead_letters.as_str()) {
-            findings.fault(
-                *source,
-                format!("topic `{dead_letters}` holds the tenant's own dead letters: it cannot be its input"),
-            );
+            findings.fault(*source, format!("topic `{dead_letters}` holds the tenant's own dead letters: it cannot be its input"));
         }
         self.name(path, tenant, dead_letters, "the dead letters of the tenant".into(), findings);
         for window in &file.windows {
-            let source = window
-                .from
-                .as_ref()
-                .and_then(|from| file.sources.iter().find(|source| source.name.value == from.value));
+            let source = window.from.as_ref().and_then(|from| file.sources.iter().find(|source| source.name.value == from.value));
             let is_legal = names::check_own(&window.name.value).is_ok();
             let topics = source.iter().filter(|_| is_legal).flat_map(|source| &source.topics);
             for topic in topics.filter(|topic| names::check_topic(&topic.value).is_ok()) {
                 let changelog = format!("{}-{}-{}-changelog", tenant.value, window.name.value, topic.value);
-                self.name(
-                    path,
-                    &window.name,
-                    changelog,
-                    format!("the changelog of {}", window.name.key),
-                    findings,
-                );
+                self.name(path, &window.name, changelog, format!("the changelog of {}", window.name.key), findings);
             }
         }
     }
@@ -126,14 +102,9 @@ impl Claims {
         for collection in &file.collections {
             let key = (database.to_lowercase(), collection.name.value.clone());
             if let Some((other, other_path)) = self.collections.get(&key) {
-                let message = format!(
-                    "collection `{}` of database `{database}` is fed by tenant `{other}` ({})",
-                    key.1,
-                    other_path.display()
-                );
-                findings
-                    .fault(&collection.name, message)
-                    .help("give one of the tenants another database");
+                let message =
+                    format!("collection `{}` of database `{database}` is fed by tenant `{other}` ({})", key.1, other_path.display());
+                findings.fault(&collection.name, message).help("give one of the tenants another database");
                 continue;
             }
             self.collections.insert(key, (tenant.value.clone(), path.to_owned()));
@@ -151,11 +122,7 @@ impl Claims {
 
     fn write(&mut self, path: &Path, at: &Located<String>, topic: &str, what: String, findings: &mut Findings) {
         if let Some((other, other_path)) = self.written.get(topic) {
-            let whose = if other_path == path {
-                String::new()
-            } else {
-                format!(" in {}", other_path.display())
-            };
+            let whose = if other_path == path { String::new() } else { format!(" in {}", other_path.display()) };
             findings.fault(at, format!("topic `{topic}` would be {what}, and it is {other}{whose}"));
             return;
         }
@@ -170,10 +137,7 @@ impl Claims {
         }
         let other = self.spellings.entry(topic.replace('.', "_")).or_insert_with(|| topic.to_owned());
         if other != topic {
-            findings.fault(
-                at,
-                format!("topics `{topic}` and `{other}` differ by `.` and `_` only, which Kafka refuses"),
-            );
+            findings.fault(at, format!("topics `{topic}` and `{other}` differ by `.` and `_` only, which Kafka refuses"));
         }
     }
 }

@@ -64,10 +64,8 @@ tenants/c.toml:5:10: tenant: tenant `zoo` is also that of tenants/a.toml
 
 #[test]
 fn documents_have_room_for_their_own_fields() {
-    let text = zoo("total_records    = ", "origin = ").replace(
-        "columns     = { \"dev-id\" = \"dev_id\" }",
-        "columns     = { \"dev-id\" = \"dev_id\", timestamp = \"time\" }",
-    );
+    let text = zoo("total_records    = ", "origin = ")
+        .replace("columns     = { \"dev-id\" = \"dev_id\" }", "columns     = { \"dev-id\" = \"dev_id\", timestamp = \"time\" }");
     assert_eq!(
         faults_of(&text),
         r#"tenants/t.toml:34:1: window.zoo_analytics.select.origin: `origin` is a field of every document of mongo.zoo_analytics

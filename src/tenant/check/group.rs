@@ -64,28 +64,17 @@ fn name_of(item: &Located<String>, expression: &Expression, earlier: &[(String, 
     let data_type = expression.data_type();
     let is_keyable = is_text(data_type)
         || data_type.is_integer()
-        || matches!(
-            data_type,
-            DataType::Boolean | DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)
-        );
+        || matches!(data_type, DataType::Boolean | DataType::Date32 | DataType::Date64 | DataType::Timestamp(..));
     if !is_keyable {
-        return Err(format!(
-            "a window's key is of texts, integers, booleans, dates and timestamps, this is {}",
-            sql_type(data_type)
-        ));
+        return Err(format!("a window's key is of texts, integers, booleans, dates and timestamps, this is {}", sql_type(data_type)));
     }
     let [name] = expression.columns() else {
         let count = expression.columns().len();
-        return Err(format!(
-            "a part of a window's key is named by its column, and `{}` is of {count} columns",
-            item.value
-        ));
+        return Err(format!("a part of a window's key is named by its column, and `{}` is of {count} columns", item.value));
     };
     names::check_column(name)?;
     if RESERVED.contains(&name.as_str()) {
-        return Err(format!(
-            "`{name}` is a name of the results' own: rename the column in the source's `columns`"
-        ));
+        return Err(format!("`{name}` is a name of the results' own: rename the column in the source's `columns`"));
     }
     if let Some((other, _)) = earlier.iter().find(|(other, _)| avro_name(other) == avro_name(name)) {
         return Err(format!("`{name}` and `{other}` would have one name in results"));

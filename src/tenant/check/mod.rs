@@ -67,12 +67,7 @@ pub fn tenants(files: &[PathBuf], overrides: &toml::Table) -> Result<Checked, Fa
     if !faults.is_empty() {
         return Err(Faults(faults));
     }
-    warnings.extend(
-        overrides
-            .keys()
-            .filter(|name| !known.contains(*name))
-            .map(|name| idle_override(name, &known)),
-    );
+    warnings.extend(overrides.keys().filter(|name| !known.contains(*name)).map(|name| idle_override(name, &known)));
     Ok(Checked { tenants, warnings })
 }
 
@@ -107,9 +102,7 @@ fn checked(
     if let Some(name) = name_of(&tree) {
         match overrides.get(&name) {
             Some(toml::Value::Table(over)) => tree::lay_over(&mut tree, over, &name, findings),
-            Some(_) => findings
-                .faults
-                .push(Fault::of_file(path, format!("the overrides of tenant `{name}` must be a table"))),
+            Some(_) => findings.faults.push(Fault::of_file(path, format!("the overrides of tenant `{name}` must be a table"))),
             None => {}
         }
         known.push(name);
@@ -120,37 +113,19 @@ fn checked(
 }
 
 fn name_of(tree: &Table) -> Option<String> {
-    tree.iter()
-        .find(|entry| entry.key == "tenant")
-        .and_then(|entry| match &entry.node.value {
-            Value::Text(name) => Some(name.clone()),
-            _ => None,
-        })
+    tree.iter().find(|entry| entry.key == "tenant").and_then(|entry| match &entry.node.value {
+        Value::Text(name) => Some(name.clone()),
+        _ => None,
+    })
 }
 
 fn tenant(path: &Path, tree: &Table, raw: &TenantFile, compiler: &Compiler, findings: &mut Findings) -> Option<Tenant> {
     check_names(raw, findings);
-    let sources: Vec<SourceDraft> = raw
-        .sources
-        .iter()
-        .map(|source| source::check(path, source, compiler, findings))
-        .collect();
-    let alerts: Vec<_> = raw
-        .alerts
-        .iter()
-        .map(|alert| branch::alert(alert, &raw.sources, &sources, compiler, findings))
-        .collect();
-    let windows: Vec<_> = raw
-        .windows
-        .iter()
-        .map(|window| branch::window(window, &raw.sources, &sources, compiler, findings))
-        .collect();
+    let sources: Vec<SourceDraft> = raw.sources.iter().map(|source| source::check(path, source, compiler, findings)).collect();
+    let alerts: Vec<_> = raw.alerts.iter().map(|alert| branch::alert(alert, &raw.sources, &sources, compiler, findings)).collect();
+    let windows: Vec<_> = raw.windows.iter().map(|window| branch::window(window, &raw.sources, &sources, compiler, findings)).collect();
     let database = database(raw);
-    let collections: Vec<_> = raw
-        .collections
-        .iter()
-        .map(|one| collection::check(one, raw, &sources, &database, findings))
-        .collect();
+    let collections: Vec<_> = raw.collections.iter().map(|one| collection::check(one, raw, &sources, &database, findings)).collect();
     warn_unused(raw, findings);
     if !findings.faults.is_empty() {
         return None;
@@ -172,11 +147,7 @@ fn tenant(path: &Path, tree: &Table, raw: &TenantFile, compiler: &Compiler, find
 
 fn check_names(raw: &TenantFile, findings: &mut Findings) {
     let sources = raw.sources.iter().map(|source| &source.name);
-    let branches = raw
-        .alerts
-        .iter()
-        .map(|alert| &alert.name)
-        .chain(raw.windows.iter().map(|window| &window.name));
+    let branches = raw.alerts.iter().map(|alert| &alert.name).chain(raw.windows.iter().map(|window| &window.name));
     let named: Vec<_> = sources.chain(branches).collect();
     for name in raw.tenant.iter().chain(named.iter().copied()) {
         if let Err(why) = names::check_own(&name.value) {
@@ -185,13 +156,7 @@ fn check_names(raw: &TenantFile, findings: &mut Findings) {
     }
     for (index, name) in named.iter().enumerate() {
         if let Some(first) = named[..index].iter().find(|first| first.value == name.value) {
-            findings.fault(
-                name,
-                format!(
-                    "`{}` is already the name of {}: `from` would not know which is meant",
-                    name.value, first.key
-                ),
-            );
+            findings.fault(name, format!("`{}` is already the name of {}: `from` would not know which is meant", name.value, first.key));
         }
     }
     if let Some(tenant) = &raw.tenant
@@ -212,32 +177,16 @@ fn database(raw: &TenantFile) -> String {
 }
 
 fn warn_unused(raw: &TenantFile, findings: &mut Findings) {
-    let branches = raw
-        .alerts
-        .iter()
-        .map(|alert| &alert.from)
-        .chain(raw.windows.iter().map(|window| &window.from));
-    let used: Vec<&str> = branches
-        .chain(raw.collections.iter().map(|one| &one.from))
-        .flatten()
-        .map(|from| from.value.as_str())
-        .collect();
+    let branches = raw.alerts.iter().map(|alert| &alert.from).chain(raw.windows.iter().map(|window| &window.from));
+    let used: Vec<&str> = branches.chain(raw.collections.iter().map(|one| &one.from)).flatten().map(|from| from.value.as_str()).collect();
     for source in raw.sources.iter().filter(|source| !used.contains(&source.name.value.as_str())) {
-        findings.warn(
-            &source.name,
-            format!(
-                "source `{}` feeds nothing: no alert, window or collection is from it",
-                source.name.value
-            ),
-        );
+        findings.warn(&source.name, format!("source `{}` feeds nothing: no alert, window or collection is from it", source.name.value));
     }
 }
 
 fn idle_override(name: &str, known: &[String]) -> Fault {
-    let mut warning = Fault::of_file(
-        "overrides",
-        format!("there is no tenant `{name}` among the files, so what is given for it does nothing"),
-    );
+    let mut warning =
+        Fault::of_file("overrides", format!("there is no tenant `{name}` among the files, so what is given for it does nothing"));
     warning.suggest(name, known.iter().map(String::as_str));
     warning
 }
@@ -251,10 +200,7 @@ fn version<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     // A byte that no UTF-8 text holds keeps the parts apart.
     let bytes = parts.flat_map(|part| part.bytes().chain([0xff]));
-    format!(
-        "{:016x}",
-        bytes.fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
-    )
+    format!("{:016x}", bytes.fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME)))
 }
 
 #[cfg(test)]

@@ -76,10 +76,7 @@ pub(super) fn check(path: &Path, raw: &RawSource, compiler: &Compiler, findings:
     let (mut key, mut event_time) = (None, None);
     if let Some(columns) = &columns {
         key = raw.key.as_ref().and_then(|sql| key_of(sql, columns, compiler, findings));
-        event_time = raw
-            .event_time
-            .as_ref()
-            .and_then(|sql| event_time_of(sql, columns, compiler, findings));
+        event_time = raw.event_time.as_ref().and_then(|sql| event_time_of(sql, columns, compiler, findings));
     }
     SourceDraft {
         columns,
@@ -90,10 +87,7 @@ pub(super) fn check(path: &Path, raw: &RawSource, compiler: &Compiler, findings:
         max_future: raw.max_future.unwrap_or(MAX_FUTURE),
         partitioner: raw.partitioner.unwrap_or_default(),
         non_finite: raw.non_finite.unwrap_or(NonFinite::Refuse),
-        record_bytes_max: raw
-            .record_bytes_max
-            .as_ref()
-            .map_or(RECORD_BYTES_MAX, |bytes| record_bytes_max(bytes, findings)),
+        record_bytes_max: raw.record_bytes_max.as_ref().map_or(RECORD_BYTES_MAX, |bytes| record_bytes_max(bytes, findings)),
     }
 }
 
@@ -120,10 +114,7 @@ fn reader(path: &Path, raw: &RawSource, findings: &mut Findings) -> Option<(Read
         Err(error) => {
             let fault = findings.fault(&at, format!("the reader schema cannot be read from {}: {error}", file.display()));
             if raw.schema.is_none() {
-                fault.help(format!(
-                    "put it there, or say where it is: {}.schema = \"…\", relative to the tenant file",
-                    raw.name.key
-                ));
+                fault.help(format!("put it there, or say where it is: {}.schema = \"…\", relative to the tenant file", raw.name.key));
             }
             return None;
         }
@@ -146,24 +137,20 @@ fn source_columns(reader: ReaderSchema, at: &Located<String>, raw: &RawSource, f
         let new_name = renamed(field.name());
         let name = new_name.map_or(field.name(), |new| &new.value).clone();
         if columns::SYSTEM.contains(&name.as_str()) {
-            findings
-                .fault(new_name.unwrap_or(at), format!("column `{name}` has the name of a system column"))
-                .help(format!("rename it: {}.columns = {{ \"…\" = \"{}\" }}", raw.name.key, field.name()));
+            findings.fault(new_name.unwrap_or(at), format!("column `{name}` has the name of a system column")).help(format!(
+                "rename it: {}.columns = {{ \"…\" = \"{}\" }}",
+                raw.name.key,
+                field.name()
+            ));
         }
         if let Some(other) = fields.iter().find(|other| avro_name(other.name()) == avro_name(&name)) {
             let message = if *other.name() == name {
                 format!("there is a column `{name}` already")
             } else {
-                format!(
-                    "columns `{}` and `{name}` have one name in Avro, `{}`",
-                    other.name(),
-                    avro_name(&name)
-                )
+                format!("columns `{}` and `{name}` have one name in Avro, `{}`", other.name(), avro_name(&name))
             };
             let others_name = raw.columns.iter().map(|(new, _)| new).find(|new| new.value == *other.name());
-            findings
-                .fault(new_name.or(others_name).unwrap_or(at), message)
-                .help("rename one of them to something else");
+            findings.fault(new_name.or(others_name).unwrap_or(at), message).help("rename one of them to something else");
         }
         fields.push(field.as_ref().clone().with_name(name));
     }
@@ -174,12 +161,7 @@ fn source_columns(reader: ReaderSchema, at: &Located<String>, raw: &RawSource, f
         return None;
     }
     let unusable = reader.unusable().to_vec();
-    Some(SourceColumns {
-        tenant_columns: fields.len(),
-        schema: columns::with_system(fields),
-        reader: Arc::new(reader),
-        unusable,
-    })
+    Some(SourceColumns { tenant_columns: fields.len(), schema: columns::with_system(fields), reader: Arc::new(reader), unusable })
 }
 
 fn check_renames(reader: &ReaderSchema, raw: &RawSource, findings: &mut Findings) {
@@ -209,10 +191,7 @@ fn key_of(sql: &Located<String>, columns: &SourceColumns, compiler: &Compiler, f
     if !is_text(key.data_type()) {
         findings
             .fault(sql, format!("the key must be text, this is {}", sql_type(key.data_type())))
-            .help(format!(
-                "write CAST({} AS VARCHAR), if that is what the records' Kafka keys hold",
-                sql.value
-            ));
+            .help(format!("write CAST({} AS VARCHAR), if that is what the records' Kafka keys hold", sql.value));
         return None;
     }
     refuse_event_time("key", sql, &key, findings)?;
@@ -233,18 +212,12 @@ fn event_time_of(sql: &Located<String>, columns: &SourceColumns, compiler: &Comp
         DataType::Int64 | DataType::Int32 => refuse(
             findings,
             "the event time must be a timestamp, this is a number".into(),
-            format!(
-                "if it counts milliseconds since 1970: to_timestamp_millis({}) AT TIME ZONE 'UTC'",
-                sql.value
-            ),
+            format!("if it counts milliseconds since 1970: to_timestamp_millis({}) AT TIME ZONE 'UTC'", sql.value),
         ),
         other => refuse(
             findings,
             format!("the event time must be a timestamp with a zone, this is {}", sql_type(other)),
-            format!(
-                "if it is text with a zone, such as 2018-10-21T00:00:18Z: to_timestamp_micros({}) AT TIME ZONE 'UTC'",
-                sql.value
-            ),
+            format!("if it is text with a zone, such as 2018-10-21T00:00:18Z: to_timestamp_micros({}) AT TIME ZONE 'UTC'", sql.value),
         ),
     }
     None
@@ -256,11 +229,7 @@ fn refuse_event_time(what: &str, sql: &Located<String>, expression: &Expression,
         return Some(());
     }
     let place = sql.value.find(columns::TIME).map(|byte| sql.value[..byte].chars().count() + 1);
-    findings.fault_inside(
-        sql,
-        place,
-        format!("the {what} cannot use `{}`, which is known after it", columns::TIME),
-    );
+    findings.fault_inside(sql, place, format!("the {what} cannot use `{}`, which is known after it", columns::TIME));
     None
 }
 

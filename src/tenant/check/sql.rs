@@ -42,9 +42,7 @@ pub(super) fn report(fault: ExpressionFault, sql: &Located<String>, columns: &So
     let noted = findings.fault_inside(sql, fault.column, fault.message);
     if let Some(suggestion) = fault.suggestion {
         // A remark in parentheses may follow what is to be written.
-        let (written, remark) = suggestion
-            .find(" (")
-            .map_or((suggestion.as_str(), ""), |at| suggestion.split_at(at));
+        let (written, remark) = suggestion.find(" (").map_or((suggestion.as_str(), ""), |at| suggestion.split_at(at));
         noted.help(format!("did you mean `{written}`{remark}?"));
     }
 }

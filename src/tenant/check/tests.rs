@@ -94,41 +94,16 @@ fn the_shipped_tenants_are_right() {
         tenants(&[folder.join("zoo.toml"), folder.join("machines.toml")], &toml::Table::new()).unwrap_or_else(|faults| panic!("{faults}"));
 
     assert_eq!(checked.warnings, []);
-    let [zoo, machines] = checked.tenants.as_slice() else {
-        panic!("two tenants")
-    };
-    assert_eq!(
-        zoo.input_topics().map(AsRef::as_ref).collect::<Vec<&str>>(),
-        ["stream-topic-1", "stream-topic-2"]
-    );
+    let [zoo, machines] = checked.tenants.as_slice() else { panic!("two tenants") };
+    assert_eq!(zoo.input_topics().map(AsRef::as_ref).collect::<Vec<&str>>(), ["stream-topic-1", "stream-topic-2"]);
     assert_eq!(zoo.database, "stream_zoo");
     let window = &zoo.windows[0];
-    assert_eq!(
-        (window.size_us, window.grace_us, window.emit),
-        (60_000_000, 60_000_000, Emit::Updates)
-    );
+    assert_eq!((window.size_us, window.grace_us, window.emit), (60_000_000, 60_000_000, Emit::Updates));
     let results: Vec<&str> = window.output.fields().iter().map(|field| field.name().as_str()).collect();
-    assert_eq!(
-        results,
-        [
-            "dev-id",
-            "window_start",
-            "window_end",
-            "avg_temperature",
-            "avg_acceleration",
-            "total_records",
-            "throughput"
-        ]
-    );
-    assert_eq!(
-        zoo.collections.iter().map(|one| one.of).collect::<Vec<_>>(),
-        [CollectionOf::Window(0), CollectionOf::Source(0)]
-    );
+    assert_eq!(results, ["dev-id", "window_start", "window_end", "avg_temperature", "avg_acceleration", "total_records", "throughput"]);
+    assert_eq!(zoo.collections.iter().map(|one| one.of).collect::<Vec<_>>(), [CollectionOf::Window(0), CollectionOf::Source(0)]);
     assert_eq!(machines.database, "maintenance");
-    assert_eq!(
-        machines.windows[0].by.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(),
-        ["plant", "machine"]
-    );
+    assert_eq!(machines.windows[0].by.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["plant", "machine"]);
     assert_eq!(machines.windows[0].emit, Emit::Final);
 }
 
@@ -263,15 +238,12 @@ fn five_m_is_three_hundred_seconds() {
 fn an_override_takes_effect_and_its_origin_is_shown() {
     // C129
     let bench = Bench::new().with("zoo.toml", ZOO);
-    let checked = bench
-        .check_over("[zoo.source.readings]\nmax_future = \"3 minutes\"")
-        .expect("a good override");
+    let checked = bench.check_over("[zoo.source.readings]\nmax_future = \"3 minutes\"").expect("a good override");
     assert_eq!(checked.tenants[0].sources[0].max_future.as_secs(), 180);
     assert_ne!(checked.tenants[0].version, tenant_of(ZOO).version);
 
-    let faults = bench
-        .check_over("[zoo.source.readings]\nmax_future = \"soon\"\n[zoo.source.reading]\nkey = \"x\"")
-        .expect_err("bad overrides");
+    let faults =
+        bench.check_over("[zoo.source.readings]\nmax_future = \"soon\"\n[zoo.source.reading]\nkey = \"x\"").expect_err("bad overrides");
     assert_eq!(
         bench.plain(faults.to_string()),
         r#"tenants/zoo.toml: source.reading (given from outside the file): the tenant file declares no `reading` here, and an override declares nothing new
@@ -303,9 +275,7 @@ fn a_field_of_several_types_is_listed_and_refused_only_where_it_is_used() {
     );
 
     assert_eq!(
-        faults_of(&format!(
-            "{SMALL}[alert.a]\nfrom = \"in\"\nwhere = \"size > 1 AND v > 1\"\ntopic = \"out\"\n"
-        )),
+        faults_of(&format!("{SMALL}[alert.a]\nfrom = \"in\"\nwhere = \"size > 1 AND v > 1\"\ntopic = \"out\"\n")),
         r#"tenants/t.toml:9:23: alert.a.where: column `v` cannot be used: `v` is a union of several types (null, int, string), a column has one
   where = "size > 1 AND v > 1"
                         ^"#
@@ -322,11 +292,7 @@ fn a_timestamp_without_zone_needs_one_to_be_the_event_time() {
   event_time = \"local\"
                ^^^^^^^ name its zone: local AT TIME ZONE 'UTC', or 'Europe/Helsinki'"
     );
-    assert!(
-        tenant_of(text.replace("\"local\"", "\"local AT TIME ZONE 'Europe/Helsinki'\"")).sources[0]
-            .event_time
-            .is_some()
-    );
+    assert!(tenant_of(text.replace("\"local\"", "\"local AT TIME ZONE 'Europe/Helsinki'\"")).sources[0].event_time.is_some());
 }
 
 #[test]
@@ -389,17 +355,9 @@ fn a_key_must_be_text() {
 
 #[test]
 fn a_source_that_feeds_nothing_is_worth_a_warning() {
-    let bench = Bench::new().with(
-        "t.toml",
-        format!("{SMALL}[source.idle]\ntopics = [\"stream-topic-1\"]\nkey = \"dev_id\"\n"),
-    );
+    let bench = Bench::new().with("t.toml", format!("{SMALL}[source.idle]\ntopics = [\"stream-topic-1\"]\nkey = \"dev_id\"\n"));
     let warnings = bench.check().expect("allowed").warnings;
-    assert!(
-        warnings
-            .iter()
-            .any(|warning| warning.to_string().contains(":7:9: source.idle: source `idle` feeds nothing")),
-        "{warnings:?}"
-    );
+    assert!(warnings.iter().any(|warning| warning.to_string().contains(":7:9: source.idle: source `idle` feeds nothing")), "{warnings:?}");
 }
 
 #[test]
@@ -442,9 +400,6 @@ fn the_version_changes_with_the_declaration_and_its_schemas_only() {
 #[test]
 fn a_missing_schema_says_where_it_was_looked_for() {
     let faults = faults_of(&SMALL.replace("\"odd\"", "\"even\""));
-    assert!(
-        faults.contains("the reader schema cannot be read from tenants/../avro/even-value.avsc"),
-        "{faults}"
-    );
+    assert!(faults.contains("the reader schema cannot be read from tenants/../avro/even-value.avsc"), "{faults}");
     assert!(faults.contains("or say where it is: source.in.schema"), "{faults}");
 }

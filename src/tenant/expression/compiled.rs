@@ -4,12 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_empty_array, new_null_array};
-use arrow::compute::concat;
+use arrow::compute::{cast, concat};
 use arrow::datatypes::DataType;
+use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::fault::ExpressionFault;
-use super::types::in_sql_words;
 
 /// A compiled expression.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Expression {
     ///
     /// If it fails on any row.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, EvaluationFault> {
-        evaluate_all(&self.physical, rows).map_err(EvaluationFault)
+        evaluate_all(&self.physical, &self.data_type, rows).map_err(EvaluationFault)
     }
 
     /// Values of all rows, with the rows on which it fails set apart.
@@ -86,7 +86,7 @@ pub fn evaluate_physical_rows(expression: &Arc<dyn PhysicalExpr>, rows: &RecordB
     let mut parts = Vec::new();
     let mut stretches = vec![(0, rows.num_rows())];
     while let Some((from, length)) = stretches.pop() {
-        match (length, evaluate_all(expression, &rows.slice(from, length))) {
+        match (length, evaluate_all(expression, &of, &rows.slice(from, length))) {
             (0, _) => {}
             (_, Ok(values)) => parts.push(values),
             (1, Err(why)) => {
@@ -115,11 +115,16 @@ pub fn evaluate_physical_rows(expression: &Arc<dyn PhysicalExpr>, rows: &RecordB
 }
 
 /// A record must not be able to end the process: some kernels panic on extreme values (a length that overflows, a year out of range).
-fn evaluate_all(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef, String> {
-    let evaluate = || expression.evaluate(rows).and_then(|values| values.into_array_of_size(rows.num_rows()));
+///
+/// Nor may a kernel that gives another type than it declares (text to timestamp loses the zone) make a batch of the wrong schema.
+fn evaluate_all(expression: &Arc<dyn PhysicalExpr>, of: &DataType, rows: &RecordBatch) -> Result<ArrayRef, String> {
+    let evaluate = || -> Result<ArrayRef, DataFusionError> {
+        let values = expression.evaluate(rows)?.into_array_of_size(rows.num_rows())?;
+        Ok(if values.data_type() == of { values } else { cast(&values, of)? })
+    };
     match catch_unwind(AssertUnwindSafe(evaluate)) {
         Ok(Ok(values)) => Ok(values),
-        Ok(Err(error)) => Err(in_sql_words(&ExpressionFault::of_engine("", &error).message)),
+        Ok(Err(error)) => Err(ExpressionFault::of_engine("", &error).message),
         Err(_) => Err("the value is out of the function's range".to_owned()),
     }
 }

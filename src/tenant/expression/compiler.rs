@@ -71,10 +71,8 @@ impl Compiler {
 
     /// The logical expression of a parsed text whose names are checked.
     pub(in crate::tenant) fn plan(&self, sql: &str, parsed: ast::Expr, schema: &DFSchema) -> Result<Expr, ExpressionFault> {
-        let options = ParserOptions::new()
-            .with_enable_ident_normalization(false)
-            .with_collect_spans(true)
-            .with_map_string_types_to_utf8view(false);
+        let options =
+            ParserOptions::new().with_enable_ident_normalization(false).with_collect_spans(true).with_map_string_types_to_utf8view(false);
         SqlToRel::new_with_options(&self.functions, options)
             .sql_to_expr(parsed, schema, &mut PlannerContext::new())
             .map_err(|error| ExpressionFault::of_engine(sql, &error))

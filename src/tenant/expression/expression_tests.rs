@@ -146,7 +146,7 @@ fn c49_a_leap_second_is_the_first_instant_of_the_new_year() {
 fn a_text_that_is_no_time_fails_its_row_only() {
     let batch = notes(&["2017-01-01T00:00:00Z", "yesterday", "2017-01-01T00:00:01Z"]);
     let Evaluated { values, failed } = scalar("to_timestamp(note)").evaluate_rows(&batch);
-    assert_eq!(failed.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
+    assert_eq!(failed.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1], "{failed:?}");
     assert_eq!((values.len(), values.is_null(0), values.is_null(1), values.is_null(2)), (3, false, true, false));
 }
 
@@ -280,7 +280,8 @@ fn what_a_record_cannot_answer_is_refused() {
         ("battery > $1", "there are no parameters"),
         ("battery + 1", "a condition must be boolean, this is bigint"),
         ("note", "a condition must be boolean, this is text"),
-        ("battery < 2000 note", "expected the end of the expression, found `note`"),
+        ("battery < 2000 note", "expected: end of expression, found: note"),
+        ("battery < 2000 AS low", "expected the end of the expression, found `low`"),
         ("battery < 2000; charging", "expected: end of expression, found: ;"),
         ("battery < ", "expected: an expression, found: EOF"),
         ("", "expected: an expression, found: EOF"),

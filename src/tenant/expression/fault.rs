@@ -4,8 +4,8 @@ use std::fmt;
 
 use datafusion_common::{DataFusionError, SchemaError};
 use datafusion_sql::sqlparser::ast::Ident;
-use datafusion_sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use super::types::in_sql_words;
 
@@ -104,9 +104,7 @@ fn tidy(text: &str) -> (String, Option<(u64, u64)>) {
     let message = in_sql_words(text.trim_end_matches('.').trim());
     let mut letters = message.chars();
     let message = match letters.next() {
-        Some(first) if letters.clone().next().is_none_or(|second| !second.is_uppercase()) => {
-            first.to_lowercase().chain(letters).collect()
-        }
+        Some(first) if letters.clone().next().is_none_or(|second| !second.is_uppercase()) => first.to_lowercase().chain(letters).collect(),
         _ => message.clone(),
     };
     (message, place)

@@ -75,13 +75,11 @@ fn fit_to(constant: Expr, to: &Option<DataType>) -> Expr {
             match &constant {
                 Expr::Literal(ScalarValue::Utf8(Some(_)), _) => cast(constant, micros(zone)),
                 Expr::Literal(ScalarValue::Date32(_), _) => cast(constant, micros(zone)),
-                Expr::Cast(inner) if matches!(*inner.expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _)) => {
-                    match inner.field.data_type() {
-                        DataType::Timestamp(TimeUnit::Nanosecond, own) => cast((*inner.expr).clone(), micros(own)),
-                        DataType::Date32 => cast(constant, micros(zone)),
-                        _ => constant,
-                    }
-                }
+                Expr::Cast(inner) if matches!(*inner.expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _)) => match inner.field.data_type() {
+                    DataType::Timestamp(TimeUnit::Nanosecond, own) => cast((*inner.expr).clone(), micros(own)),
+                    DataType::Date32 => cast(constant, micros(zone)),
+                    _ => constant,
+                },
                 _ => constant,
             }
         }

@@ -27,10 +27,13 @@ pub struct Scope<'a> {
 /// The name that a function call is looked up by.
 pub fn function_name(call: &Function) -> String {
     match call.name.0.as_slice() {
-        [part] => part.as_ident().map_or_else(|| part.to_string(), |ident| match ident.quote_style {
-            None => ident.value.to_lowercase(),
-            Some(_) => ident.value.clone(),
-        }),
+        [part] => part.as_ident().map_or_else(
+            || part.to_string(),
+            |ident| match ident.quote_style {
+                None => ident.value.to_lowercase(),
+                Some(_) => ident.value.clone(),
+            },
+        ),
         _ => call.name.to_string(),
     }
 }
@@ -203,9 +206,7 @@ fn names_of_difference<'e>(expression: &'e Expr, names: &mut Vec<&'e Ident>) -> 
             names.push(name);
             true
         }
-        Expr::BinaryOp { left, op: BinaryOperator::Minus, right } => {
-            names_of_difference(left, names) && names_of_difference(right, names)
-        }
+        Expr::BinaryOp { left, op: BinaryOperator::Minus, right } => names_of_difference(left, names) && names_of_difference(right, names),
         _ => false,
     }
 }

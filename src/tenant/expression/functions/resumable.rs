@@ -54,11 +54,8 @@ impl Resumable {
     }
 
     fn native_state_types(&self, args: &AccumulatorArgs<'_>) -> Result<Vec<DataType>> {
-        let ordering_fields: Vec<FieldRef> = args
-            .order_bys
-            .iter()
-            .map(|order| order.expr.return_field(args.schema))
-            .collect::<Result<_>>()?;
+        let ordering_fields: Vec<FieldRef> =
+            args.order_bys.iter().map(|order| order.expr.return_field(args.schema)).collect::<Result<_>>()?;
         let fields = self.inner.state_fields(StateFieldsArgs {
             name: args.name,
             input_fields: args.expr_fields,
@@ -146,7 +143,7 @@ impl AggregateUDFImpl for Resumable {
         let mut inner = self.inner.create_groups_accumulator(args)?;
         // A filtered batch, even of no rows, makes the null tracking note each group's first value from here on.
         inner.update_batch(&nothing, &[], Some(&BooleanArray::from(Vec::<bool>::new())), 0)?;
-        Ok(Box::new(PlainState { inner, native }))
+        Ok(Box::new(PlainState { inner, native, groups: 0 }))
     }
 }
 
@@ -154,6 +151,16 @@ impl AggregateUDFImpl for Resumable {
 struct PlainState {
     inner: Box<dyn GroupsAccumulator>,
     native: Vec<DataType>,
+    groups: usize,
+}
+
+impl PlainState {
+    fn emitted(&mut self, emit_to: EmitTo) {
+        self.groups = match emit_to {
+            EmitTo::All => 0,
+            EmitTo::First(groups) => self.groups.saturating_sub(groups),
+        };
+    }
 }
 
 impl GroupsAccumulator for PlainState {
@@ -164,20 +171,28 @@ impl GroupsAccumulator for PlainState {
         opt_filter: Option<&BooleanArray>,
         total_num_groups: usize,
     ) -> Result<()> {
+        self.groups = total_num_groups;
         self.inner.update_batch(values, group_indices, opt_filter, total_num_groups)
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         let native: Vec<ArrayRef> =
             values.iter().zip(&self.native).map(|(column, native)| Ok(cast(column, native)?)).collect::<Result<_>>()?;
+        self.groups = total_num_groups;
         self.inner.merge_batch(&native, group_indices, total_num_groups)
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        self.emitted(emit_to);
         self.inner.evaluate(emit_to)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        // DataFusion's first_value and last_value cannot give the state of no groups.
+        if self.groups == 0 {
+            return Ok(self.native.iter().map(|native| new_empty_array(&plain_type(native))).collect());
+        }
+        self.emitted(emit_to);
         plain(self.inner.state(emit_to)?)
     }
 
