@@ -1,11 +1,4 @@
-//! Aggregates folded record by record in offset order, each written from its published algorithm.
-//!
-//! Sums and means of floats are Neumaier's, so that they have the same bits however the engine cut its epochs (C77);
-//! variances are Welford's. Approximate aggregates are not recomputed.
-//!
-//! # Source
-//! A. Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen" (1974); B. P. Welford, "Note on a
-//! method for calculating corrected sums of squares and products" (1962).
+//! Aggregates folded record by record in offset order. Approximate aggregates are not recomputed.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -15,6 +8,7 @@ use datafusion_sql::sqlparser::ast::{self, DuplicateTreatment, FunctionArg, Func
 use super::cast::{Failed, cast};
 use super::eval::Expr;
 use super::sql::{Column, Unaudited, argument_exprs, compile_parsed};
+use super::sums::{Neumaier, Welford};
 use super::types::{PRECISION_MAX, Type};
 use super::value::Value;
 
@@ -307,7 +301,7 @@ impl Aggregate {
         match &fold.state {
             State::Count(count) => Value::Long(*count),
             State::Sum(sum) => {
-                if sum.is_empty {
+                if sum.is_empty() {
                     Value::Null
                 } else {
                     Value::Double(sum.total())
@@ -323,7 +317,7 @@ impl Aggregate {
                 _ => Value::Null,
             },
             State::Variance(variance) => match self.function {
-                Function::Variance { is_sample, is_root } => variance.value(is_sample, is_root),
+                Function::Variance { is_sample, is_root } => variance.value(is_sample, is_root).map_or(Value::Null, Value::Double),
                 _ => Value::Null,
             },
             State::Number(value) => value.clone(),
@@ -386,59 +380,6 @@ fn as_double(value: &Value) -> f64 {
         Value::Double(number) => *number,
         // Arguments were widened before.
         _ => f64::NAN,
-    }
-}
-
-/// A sum and what rounding took from it.
-#[derive(Clone, Copy, Debug)]
-struct Neumaier {
-    sum: f64,
-    correction: f64,
-    is_empty: bool,
-}
-
-impl Default for Neumaier {
-    fn default() -> Self {
-        Self { sum: 0.0, correction: 0.0, is_empty: true }
-    }
-}
-
-impl Neumaier {
-    fn add(&mut self, number: f64) {
-        let total = self.sum + number;
-        self.correction += if self.sum.abs() >= number.abs() { (self.sum - total) + number } else { (number - total) + self.sum };
-        self.sum = total;
-        self.is_empty = false;
-    }
-
-    /// An infinite or undefined sum stays what it is: the correction would turn it into NaN.
-    fn total(&self) -> f64 {
-        if self.sum.is_finite() { self.sum + self.correction } else { self.sum }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Welford {
-    count: u64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Welford {
-    fn add(&mut self, number: f64) {
-        self.count += 1;
-        let before = number - self.mean;
-        self.mean += before / self.count as f64;
-        self.squares += before * (number - self.mean);
-    }
-
-    fn value(&self, is_sample: bool, is_root: bool) -> Value {
-        let divisor = if is_sample { self.count.saturating_sub(1) } else { self.count };
-        if divisor == 0 {
-            return Value::Null;
-        }
-        let variance = self.squares / divisor as f64;
-        Value::Double(if is_root { variance.sqrt() } else { variance })
     }
 }
 

@@ -24,7 +24,7 @@ const NOT_OF_THE_READING: [&str; 1] = ["source"];
 const NOT_OF_THE_ALERT: [&str; 2] = ["source", "event_time"];
 
 /// A value as MongoDB should hold it.
-pub fn to_bson(value: &Value) -> Bson {
+fn to_bson(value: &Value) -> Bson {
     match value {
         Value::Null => Bson::Null,
         Value::Bool(value) => Bson::Boolean(*value),

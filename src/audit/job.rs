@@ -16,7 +16,7 @@ use crate::kafka::partitioner::Partitioner;
 use crate::tenant;
 
 /// System columns that stand behind the tenant's, in this order.
-pub const SYSTEM_COLUMNS: [(&str, Type); 5] = [
+const SYSTEM_COLUMNS: [(&str, Type); 5] = [
     ("_topic", Type::Text),
     ("_partition", Type::Int),
     ("_offset", Type::Long),

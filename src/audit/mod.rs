@@ -14,6 +14,7 @@ mod eval;
 mod functions;
 mod sql;
 mod sql_steps;
+mod sums;
 mod time;
 mod types;
 mod value;

@@ -254,7 +254,7 @@ impl WindowFold {
 }
 
 /// The Kafka key of a window's results: the one key column as text, or a JSON array of several.
-pub fn result_key(by: &[Value]) -> Arc<[u8]> {
+fn result_key(by: &[Value]) -> Arc<[u8]> {
     match by {
         [only] => only.to_string().as_bytes().into(),
         several => {

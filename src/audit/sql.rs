@@ -304,9 +304,8 @@ impl Compiler<'_, '_> {
             Some(otherwise) => self.expr(otherwise)?,
             None => Typed { expr: Expr::Literal(Value::Null), kind: Type::Null },
         };
-        let kinds = whens.iter().map(|(_, result)| result.kind);
         let unknown = || Unaudited("a CASE of several types".into());
-        let kind = kinds.fold(Some(otherwise.kind), |kind, other| types::common(kind?, other)).ok_or_else(unknown)?;
+        let kind = whens.iter().try_fold(otherwise.kind, |kind, (_, result)| types::common(kind, result.kind)).ok_or_else(unknown)?;
         let whens =
             whens.into_iter().map(|(condition, result)| Ok((condition, convert(result, kind)?.expr))).collect::<Result<_, Unaudited>>()?;
         Ok(Typed { expr: Expr::Case(whens, Box::new(convert(otherwise, kind)?.expr)), kind })

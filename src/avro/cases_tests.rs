@@ -14,7 +14,7 @@ fn decoder(writer: &str, reader: &str) -> Result<Decoder, SchemaFault> {
     let writer_schema = parse_writer(writer, &SchemaLimits::default())?;
     let reader = ReaderSchema::parse(reader)?;
     check_readable(&writer_schema, &reader)?;
-    Decoder::new(&writer_schema, writer, &reader)
+    Decoder::new(&writer_schema, &reader)
 }
 
 /// Inspects and decodes, and holds the fast road to the plain one.

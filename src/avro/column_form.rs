@@ -24,7 +24,7 @@ pub(super) fn of<'s>(name: &str, schema: &'s Schema, names: &Names<'s>) -> Resul
 }
 
 /// The type inside `[null, T]`, `[T, null]` or `[T]`, and whether null is among the branches; none for unions of several types.
-pub(super) fn nullable<'s>(schema: &'s Schema) -> Option<(&'s Schema, bool)> {
+pub(super) fn nullable(schema: &Schema) -> Option<(&Schema, bool)> {
     let Schema::Union(union) = schema else {
         return Some((schema, false));
     };

@@ -68,12 +68,11 @@ pub enum DecodeFault {
 }
 
 impl Decoder {
-    /// Prepares decoding of `writer`'s datums into `reader`'s columns. (arrow-avro is given schemas that are derived from the
-    /// resolution, so the writer's text is not needed.)
+    /// Prepares decoding of `writer`'s datums into `reader`'s columns.
     ///
     /// # Errors
     /// [`SchemaFault::Unreadable`] as [`super::check_readable`].
-    pub fn new(writer: &Schema, _writer_json: &str, reader: &ReaderSchema) -> Result<Self, SchemaFault> {
+    pub fn new(writer: &Schema, reader: &ReaderSchema) -> Result<Self, SchemaFault> {
         let resolution = resolve(writer, reader)?;
         let (fast, path) = match ThroughArrow::new(record_of(writer)?, &resolution) {
             Ok(fast) => (Some(fast), Path::Arrow),

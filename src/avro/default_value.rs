@@ -13,6 +13,7 @@ use super::blob::Blob;
 use super::cell::Cell;
 use super::column_form::kind;
 use super::names::Names;
+use super::schema::is_long;
 
 /// The cell that `json` means for a field of type `schema`, or why it means none.
 pub(super) fn of<'s>(schema: &'s Schema, json: &Value, names: &Names<'s>) -> Result<Cell<'static>, String> {
@@ -66,14 +67,7 @@ fn whole(schema: &Schema, json: &Value) -> Result<Cell<'static>, String> {
     let value = json.as_i64().ok_or_else(|| unfit(schema, json))?;
     match schema {
         Schema::Int | Schema::Date | Schema::TimeMillis => i32::try_from(value).map(Cell::Int).map_err(|_| unfit(schema, json)),
-        Schema::Long
-        | Schema::TimeMicros
-        | Schema::TimestampMillis
-        | Schema::TimestampMicros
-        | Schema::TimestampNanos
-        | Schema::LocalTimestampMillis
-        | Schema::LocalTimestampMicros
-        | Schema::LocalTimestampNanos => Ok(Cell::Long(value)),
+        long if is_long(long) => Ok(Cell::Long(value)),
         _ => Err(unfit(schema, json)),
     }
 }

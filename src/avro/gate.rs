@@ -101,8 +101,6 @@ pub struct Accepted {
     pub id: SchemaId,
     /// The parsed schema, with the types of other subjects in place.
     pub schema: apache_avro::Schema,
-    /// Its text, which needs no other.
-    pub json: String,
     /// Walks datums of it within bounds.
     pub inspector: Inspector,
     /// Schemas of other subjects that it rests on, for people.
@@ -203,14 +201,6 @@ impl Gate {
         verdict
     }
 
-    /// The accepted writer schemas, by id.
-    pub fn accepted(&self) -> Vec<Arc<Accepted>> {
-        let book = self.lock();
-        let mut accepted: Vec<_> = book.entries.values().filter_map(Entry::accepted).cloned().collect();
-        accepted.sort_by_key(|one| one.id);
-        accepted
-    }
-
     /// Takes what a look-up brought.
     fn answered(&self, id: SchemaId, outcome: Result<FetchedSchema, RegistryFault>) {
         self.metrics.all().registry_request(outcome.as_ref().err().map_or("ok", RegistryFault::word));
@@ -235,17 +225,17 @@ impl Gate {
             }
             Err(fault) => entry.failed(id, &fault, now, &self.policy, self.jitter.hash_one((id, entry.past.failed))),
         }
-        self.metrics.schemas_known(book.entries.values().filter_map(Entry::accepted).count());
+        self.metrics.schemas_known(book.entries.values().filter(|entry| matches!(entry.state, State::Accepted(_))).count());
     }
 
     /// Whether records of the schema can be read; the reason why not names ids and field.
     fn judge(&self, fetched: FetchedSchema) -> Result<Accepted, String> {
         let id = fetched.id;
         let refused = |cause: String| format!("writer schema {id}, reader schema {}: {cause}", self.reader.fingerprint());
-        let (schema, json) = fetched.parse(&self.policy.schema).map_err(|fault| refused(fault.to_string()))?;
+        let schema = fetched.parse(&self.policy.schema).map_err(|fault| refused(fault.to_string()))?;
         check_readable(&schema, &self.reader).map_err(|fault| refused(fault.to_string()))?;
         let inspector = Inspector::new(&schema, self.policy.datum).map_err(|fault| refused(fault.to_string()))?;
-        Ok(Accepted { id, schema, json, inspector, references: fetched.chain })
+        Ok(Accepted { id, schema, inspector, references: fetched.chain })
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -298,13 +288,6 @@ impl Book {
 }
 
 impl Entry {
-    fn accepted(&self) -> Option<&Arc<Accepted>> {
-        match &self.state {
-            State::Accepted(accepted) => Some(accepted),
-            _ => None,
-        }
-    }
-
     /// Notes a failed look-up and when to try again; `random` shortens the pause by up to a quarter.
     fn failed(&mut self, id: SchemaId, fault: &RegistryFault, now: Duration, policy: &Policy, random: u64) {
         let pause = policy.pause_first.saturating_mul(1 << self.past.failed.min(16)).min(policy.pause_max);

@@ -212,7 +212,6 @@ fn types_of_other_subjects_are_resolved_c17() {
 
     let Verdict::Accepted(accepted) = stage.verdict() else { panic!("not accepted: {:?}", stage.verdict()) };
     assert_eq!(accepted.references, ["test.message.Metadata (subject metadata, version 1)"]);
-    apache_avro::Schema::parse_str(&accepted.json).expect("the text needs no other");
     assert_eq!(accepted.inspector.inspect(&[0x02, 0x02, b'x']), Ok(()));
 }
 

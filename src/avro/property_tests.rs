@@ -386,7 +386,7 @@ fn rows_come_back(fields: &[(Kind, Fate)], shuffle: u64, seeds: &[u64]) -> Path 
     let reader = ReaderSchema::parse(&evolution.reader).expect("a reader schema");
     let (datums, expected) = records(fields, &evolution, &writer, &reader, seeds);
     let inspector = Inspector::new(&writer, DatumLimits::default()).expect("a complete schema");
-    let mut decoder = Decoder::new(&writer, &evolution.writer, &reader).expect("a readable pair");
+    let mut decoder = Decoder::new(&writer, &reader).expect("a readable pair");
 
     for datum in &datums {
         assert_eq!(inspector.inspect(datum), Ok(()));
@@ -436,7 +436,7 @@ proptest! {
         let reader = ReaderSchema::parse(&evolution.reader).expect("a reader schema");
         let (datums, _) = records(&fields, &evolution, &writer, &reader, &seeds);
         let inspector = Inspector::new(&writer, DatumLimits::default()).expect("a complete schema");
-        let mut decoder = Decoder::new(&writer, &evolution.writer, &reader).expect("a readable pair");
+        let mut decoder = Decoder::new(&writer, &reader).expect("a readable pair");
         let apache = GenericDatumReader::builder(&writer).build().expect("a complete schema");
         // apache-avro refuses texts that are no uuid while it reads; here they are refused when they are resolved.
         let is_comparable = !fields.iter().any(|(kind, _)| kind.has_uuid());

@@ -81,18 +81,13 @@ pub struct FetchedSchema {
 }
 
 impl FetchedSchema {
-    /// Parses it within `limits` and gives a text that needs no other: the types of other subjects stand where they are used first.
+    /// Parses it within `limits` to a schema that needs no other: the types of other subjects stand where they are used first.
     ///
     /// # Errors
     /// [`SchemaFault`] when a bound is exceeded or the text is not an Avro record schema.
-    pub fn parse(&self, limits: &SchemaLimits) -> Result<(apache_avro::Schema, String), SchemaFault> {
+    pub fn parse(&self, limits: &SchemaLimits) -> Result<apache_avro::Schema, SchemaFault> {
         let references: Vec<&str> = self.references.iter().map(String::as_str).collect();
-        let schema = parse_writer_with_references(&self.json, &references, limits)?;
-        if references.is_empty() {
-            return Ok((schema, self.json.clone()));
-        }
-        let json = serde_json::to_string(&schema).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
-        Ok((schema, json))
+        parse_writer_with_references(&self.json, &references, limits)
     }
 }
 
@@ -171,18 +166,6 @@ impl Registry {
         }
     }
 
-    /// Numbers of the versions of `subject`, ascending; empty when there is no such subject.
-    ///
-    /// # Errors
-    /// [`RegistryFault`].
-    pub async fn versions(&self, subject: &str) -> Result<Vec<i32>, RegistryFault> {
-        match self.transport.call(Method::GET, &["subjects", subject, "versions"], None, None).await {
-            Ok(answer) => serde_json::from_value(answer).map_err(|error| odd(&error)),
-            Err(RegistryFault::NotFound(_)) => Ok(Vec::new()),
-            Err(fault) => Err(fault),
-        }
-    }
-
     /// Whether the rule of `subject` allows `schema_json` as its next version. A subject without versions allows everything.
     ///
     /// # Errors
@@ -199,18 +182,6 @@ impl Registry {
             Err(RegistryFault::NotFound(_)) => Ok(Compatibility { ok: true, messages: Vec::new() }),
             Err(fault) => Err(fault),
         }
-    }
-
-    /// The compatibility rule that holds for `subject`, such as `BACKWARD`.
-    ///
-    /// # Errors
-    /// [`RegistryFault`].
-    pub async fn compatibility_rule(&self, subject: &str) -> Result<String, RegistryFault> {
-        let answer = match self.transport.call(Method::GET, &["config", subject], Some(("defaultToGlobal", "true")), None).await {
-            Err(RegistryFault::NotFound(_)) => self.transport.call(Method::GET, &["config"], None, None).await?,
-            other => other?,
-        };
-        text_of(&answer, "compatibilityLevel")
     }
 
     /// Whether the registry answers and lets us in.

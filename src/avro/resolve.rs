@@ -15,7 +15,7 @@ use super::default_value;
 use super::inspect::{Flattening, Inspector, Node};
 use super::limits::DatumLimits;
 use super::names::{Names, find_recursion, is_same_type};
-use super::schema::{ReaderSchema, SchemaFault, record_of};
+use super::schema::{ReaderSchema, SchemaFault, is_long, record_of};
 
 /// Most nodes of one resolution: the reader's fields, times the writer's union branches that could feed them.
 const NODES_MAX: usize = 50_000;
@@ -302,20 +302,6 @@ fn number(reader: &Schema) -> Option<Number> {
         Schema::Double => Some(Number::Double),
         other => is_long(other).then_some(Number::Long),
     }
-}
-
-fn is_long(schema: &Schema) -> bool {
-    matches!(
-        schema,
-        Schema::Long
-            | Schema::TimeMicros
-            | Schema::TimestampMillis
-            | Schema::TimestampMicros
-            | Schema::TimestampNanos
-            | Schema::LocalTimestampMillis
-            | Schema::LocalTimestampMicros
-            | Schema::LocalTimestampNanos
-    )
 }
 
 fn is_bytes(schema: &Schema) -> bool {

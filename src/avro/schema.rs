@@ -143,6 +143,21 @@ pub(super) fn record_of(schema: &Schema) -> Result<&RecordSchema, SchemaFault> {
     }
 }
 
+/// Whether values are written as `long`, whatever they mean.
+pub(super) fn is_long(schema: &Schema) -> bool {
+    matches!(
+        schema,
+        Schema::Long
+            | Schema::TimeMicros
+            | Schema::TimestampMillis
+            | Schema::TimestampMicros
+            | Schema::TimestampNanos
+            | Schema::LocalTimestampMillis
+            | Schema::LocalTimestampMicros
+            | Schema::LocalTimestampNanos
+    )
+}
+
 /// The record without its unusable fields; types that they defined move to where they are used first.
 fn without(record: &RecordSchema, unusable: &[(String, String)], names: &Names<'_>) -> Result<(Schema, String), SchemaFault> {
     let invalid = |error: apache_avro::Error| SchemaFault::Invalid(error.to_string());

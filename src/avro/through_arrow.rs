@@ -22,6 +22,7 @@ use super::blob::Blob;
 use super::cell::{self, Cell};
 use super::frame::{self, SchemaId};
 use super::resolve::{Number, Plan, Resolution, Step, Symbol};
+use super::schema::is_long;
 
 /// Rows of one batch of arrow-avro's; larger slices are put together from several.
 const BATCH_ROWS: usize = 8_192;
@@ -169,14 +170,7 @@ fn skippable(schema: &Schema) -> Option<Value> {
     let word = match schema {
         Schema::Boolean => "boolean",
         Schema::Int | Schema::Date | Schema::TimeMillis | Schema::Enum(_) => "int",
-        Schema::Long
-        | Schema::TimeMicros
-        | Schema::TimestampMillis
-        | Schema::TimestampMicros
-        | Schema::TimestampNanos
-        | Schema::LocalTimestampMillis
-        | Schema::LocalTimestampMicros
-        | Schema::LocalTimestampNanos => "long",
+        long if is_long(long) => "long",
         Schema::Float => "float",
         Schema::Double => "double",
         Schema::String | Schema::Uuid(UuidSchema::String) => "string",

@@ -61,7 +61,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     if args.no_mongo {
         config.mongo = None;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = super::runtime(2)?;
     let mut violated = Vec::new();
     for tenant in load(&config)? {
         let name = tenant.name.clone();
@@ -92,7 +92,7 @@ pub async fn audit_one(config: &Config, tenant: Arc<Tenant>, first: usize, with_
         false => None,
     };
     let options = Options { tenant, kafka: config.kafka.clone(), registry: Registry::new(&config.registry)?, mongo, store, first };
-    audit(options).await.map_err(exit_of)
+    audit(options).await.exit_by(exit_of)
 }
 
 /// The windows in the tenant's state folder.
@@ -116,11 +116,10 @@ fn stored_key(window: StoredWindow) -> StoredKey {
     }
 }
 
-fn exit_of(error: AuditError) -> anyhow::Error {
-    let code = match &error {
+fn exit_of(error: &AuditError) -> Exit {
+    match error {
         AuditError::Kafka { .. } | AuditError::Stalled { .. } | AuditError::Registry { .. } | AuditError::Mongo { .. } => Exit::Unreachable,
         AuditError::Job(_) => Exit::Usage,
         AuditError::Moving { .. } | AuditError::Lost(_) => Exit::Failure,
-    };
-    Err::<(), _>(error).exit(code).expect_err("made of an error")
+    }
 }

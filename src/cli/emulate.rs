@@ -140,8 +140,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         let shape = emulation.shape().exit(Exit::Usage)?;
         emulation.messages(&shape, SchemaId(0)).exit(Exit::Usage)?;
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("failed to start a runtime")?;
+    let runtime = super::runtime(1)?;
     let topics: Vec<Arc<str>> = args.topics.iter().map(|topic| topic.as_str().into()).collect();
     create_missing(config, runtime.handle(), &topics, args.partitions).exit(Exit::Unreachable)?;
     let mut clients = Vec::with_capacity(emulations.len());
@@ -154,13 +153,10 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     }
     let surroundings = Surroundings::visible();
     runtime.spawn(stop_at_interrupt(surroundings.stop.clone()));
-    let report = run_all(&clients, &surroundings, &config.kafka).map_err(|error| {
-        let exit = match &error {
-            emulator::Error::Broker(_) | emulator::Error::Undelivered { .. } => Exit::Unreachable,
-            emulator::Error::Panicked { .. } => Exit::Failure,
-            _ => Exit::Usage,
-        };
-        Err::<(), _>(error).exit(exit).err().unwrap_or_else(|| anyhow!("emulation failed"))
+    let report = run_all(&clients, &surroundings, &config.kafka).exit_by(|error| match error {
+        emulator::Error::Broker(_) | emulator::Error::Undelivered { .. } => Exit::Unreachable,
+        emulator::Error::Panicked { .. } => Exit::Failure,
+        _ => Exit::Usage,
     })?;
     tell(&report, &args.reports)
 }
@@ -168,14 +164,13 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
 async fn register(emulation: &Emulation, config: &Config) -> anyhow::Result<SchemaId> {
     let subject = format!("{}-value", emulation.topic);
     let registry = Registry::new(&config.registry).exit(Exit::Usage)?;
-    let registered = registry.register(&subject, &emulation.schema).await;
-    let exit = match &registered {
-        Err(RegistryFault::Unauthorized(_)) => Exit::Forbidden,
-        Err(RegistryFault::Refused { .. }) => Exit::Incompatible,
-        Err(RegistryFault::Bad(_)) => Exit::Usage,
+    let registered = registry.register(&subject, &emulation.schema).await.exit_by(|fault| match fault {
+        RegistryFault::Unauthorized(_) => Exit::Forbidden,
+        RegistryFault::Refused { .. } => Exit::Incompatible,
+        RegistryFault::Bad(_) => Exit::Usage,
         _ => Exit::Unreachable,
-    };
-    registered.with_context(|| format!("failed to register the schema of {subject}")).exit(exit)
+    });
+    registered.with_context(|| format!("failed to register the schema of {subject}"))
 }
 
 async fn stop_at_interrupt(stop: Arc<AtomicBool>) {

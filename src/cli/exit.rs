@@ -33,7 +33,7 @@ impl From<Exit> for ExitCode {
 
 /// An error that knows its exit code; reads as its source.
 #[derive(Debug)]
-pub struct ExitError {
+struct ExitError {
     code: Exit,
     source: anyhow::Error,
 }
@@ -52,14 +52,19 @@ impl Error for ExitError {
 }
 
 /// Gives an error its exit code.
-pub trait WithExit<T> {
+pub trait WithExit<T, E>: Sized {
+    /// The same result, ending the process with the code that `code` finds for its error.
+    fn exit_by(self, code: impl FnOnce(&E) -> Exit) -> anyhow::Result<T>;
+
     /// The same result, ending the process with `code` if it is an error.
-    fn exit(self, code: Exit) -> anyhow::Result<T>;
+    fn exit(self, code: Exit) -> anyhow::Result<T> {
+        self.exit_by(|_| code)
+    }
 }
 
-impl<T, E: Into<anyhow::Error>> WithExit<T> for Result<T, E> {
-    fn exit(self, code: Exit) -> anyhow::Result<T> {
-        self.map_err(|error| ExitError { code, source: error.into() }.into())
+impl<T, E: Into<anyhow::Error>> WithExit<T, E> for Result<T, E> {
+    fn exit_by(self, code: impl FnOnce(&E) -> Exit) -> anyhow::Result<T> {
+        self.map_err(|error| ExitError { code: code(&error), source: error.into() }.into())
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod exit;
 
+pub mod drain;
 pub mod run;
 pub mod service;
 pub mod sinks;
@@ -20,9 +21,12 @@ pub mod health;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Loaded, Sources, redact};
+use crate::failpoint;
 use crate::telemetry::logging;
 use exit::{Exit, WithExit, code_of};
 
@@ -81,7 +85,7 @@ enum Command {
     /// Start everything on this machine and show a tenant at work.
     Demo(demo::Args),
     /// Play tenants' data sources: a CSV file or a made-up fleet of devices.
-    Emulate(emulate::Args),
+    Emulate(Box<emulate::Args>),
     /// Start and stop a broker, a registry and a database on this machine.
     Stack(stack::Args),
     /// Show the configuration.
@@ -91,7 +95,11 @@ enum Command {
 }
 
 /// Runs the command; whatever goes wrong is told on standard error and by the exit code.
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run(mut cli: Cli) -> ExitCode {
+    if matches!(cli.command, Command::Demo(_)) {
+        // What it shows is on standard output; the log is for what goes wrong.
+        cli.global.log_level.get_or_insert_with(|| "error".into());
+    }
     let loaded = match cli.global.load() {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error, &redact::Secrets::default()),
@@ -104,6 +112,7 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn execute(command: Command, loaded: Loaded) -> anyhow::Result<()> {
+    failpoint::setup();
     if !matches!(command, Command::Config(_) | Command::Health(_)) {
         logging::setup(&loaded.config.log).exit(Exit::Usage)?;
     }
@@ -136,6 +145,11 @@ impl Global {
         let sources = Sources { file: self.config.clone(), environment: environment(), sets, properties: self.properties.clone() };
         Loaded::from(&sources).exit(Exit::Usage)
     }
+}
+
+/// A runtime for what a command asks brokers, registry and database.
+fn runtime(threads: usize) -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(threads).enable_all().build().context("failed to start a runtime")
 }
 
 /// The environment as far as it is text.

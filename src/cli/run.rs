@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use super::drain::Drain;
 use super::exit::{Exit, WithExit};
 use super::service::{Service, Surroundings};
 use super::sinks::Sinks;
@@ -62,8 +63,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
         config.mongo = None;
     }
     let tenants = load(&config)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("failed to start the runtime")?;
+    let runtime = super::runtime(2)?;
     let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
     let signals = watch_signals(&runtime)?;
     let server = match args.no_http {
@@ -72,7 +72,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     };
     let service = Service::start(&config, tenants.clone(), &around)?;
     let sinks = Sinks::start(&config, &tenants, &around)?;
-    let end = wait_for_end(&args, &config, &service, &sinks, &signals);
+    let end = wait_for_end(&args, &service, &sinks, &signals);
     let totals = service.totals();
     let wait = config.engine.shutdown_timeout();
     let (faults, all_ended) = service.stop(wait);
@@ -138,26 +138,17 @@ fn watch_signals(runtime: &tokio::runtime::Runtime) -> anyhow::Result<Arc<Atomic
     Ok(seen)
 }
 
-fn wait_for_end(args: &Args, config: &Config, service: &Service, sinks: &Sinks, signals: &AtomicUsize) -> anyhow::Result<()> {
+fn wait_for_end(args: &Args, service: &Service, sinks: &Sinks, signals: &AtomicUsize) -> anyhow::Result<()> {
     let clock = SystemClock::shared();
-    let ends = match args.drain {
-        true => Some(input_ends(service, &*clock)?),
+    let mut drain = match args.drain {
+        true => Some(Drain::to(input_ends(service, &*clock)?)),
         false => None,
     };
-    let mut sink_targets: Option<HashMap<TopicPartition, Position>> = None;
     while signals.load(Ordering::Relaxed) == 0 && !service.is_finished() {
-        if let Some(ends) = &ends
-            && service.has_reached(ends)
+        if let Some(drain) = &mut drain
+            && drain.is_done(service, sinks)?
         {
-            if config.mongo.is_none() {
-                return Ok(());
-            }
-            if sink_targets.is_none() {
-                sink_targets = Some(sinks.ends()?);
-            }
-            if sink_targets.as_ref().is_some_and(|targets| sinks.have_reached(targets)) {
-                return Ok(());
-            }
+            break;
         }
         clock.sleep(STEP);
     }

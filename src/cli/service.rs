@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::drain::ends_of;
 use crate::avro::gate::{Policy, RegistryLookup};
 use crate::avro::registry::Registry;
 use crate::avro::{Gate, ReaderSchema};
@@ -13,15 +14,12 @@ use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::engine::status::{Status, Totals};
 use crate::engine::supervisor::{self, Parts, TenantFault, TenantHandle};
-use crate::kafka::{Broker, Cluster, Position, TopicPartition, TopicReader};
+use crate::kafka::{Cluster, Failure, Position, TopicPartition};
 use crate::store::{Memory, StateStore, Store};
 use crate::telemetry::handle::TenantMetrics;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::Metrics;
 use crate::tenant::Tenant;
-
-/// How long one look at a topic's end may take.
-const END_WAIT: Duration = Duration::from_secs(10);
 
 /// Everything that runs.
 pub struct Service {
@@ -64,25 +62,13 @@ impl Service {
         Ok(Self { clock, broker, tenants: running })
     }
 
-    /// The ends of all input topics as of now.
-    pub fn input_ends(&self) -> anyhow::Result<HashMap<String, Vec<(TopicPartition, Position)>>> {
-        let mut reader = self.broker.reader()?;
-        let mut ends = HashMap::new();
-        for (tenant, _) in &self.tenants {
-            let topics: Vec<_> = tenant.input_topics().cloned().collect();
-            let mut of_tenant = Vec::new();
-            for topic in self.broker.describe(&topics, END_WAIT)? {
-                for partition in 0..topic.partitions {
-                    let partition = TopicPartition::new(topic.name.clone(), partition);
-                    let bounds = reader.bounds(&partition, END_WAIT)?;
-                    if bounds.high > bounds.low {
-                        of_tenant.push((partition, bounds.high));
-                    }
-                }
-            }
-            ends.insert(tenant.name.clone(), of_tenant);
-        }
-        Ok(ends)
+    /// The ends of all input topics as of now, by tenant.
+    ///
+    /// # Errors
+    /// When the broker does not tell them.
+    pub fn input_ends(&self) -> Result<HashMap<String, Vec<(TopicPartition, Position)>>, Failure> {
+        let ends = |tenant: &Tenant| ends_of(&self.broker, &tenant.input_topics().cloned().collect::<Vec<_>>());
+        self.tenants.iter().map(|(tenant, _)| Ok((tenant.name.clone(), ends(tenant)?))).collect()
     }
 
     /// Whether every tenant has committed all input up to `ends`, or has ended.

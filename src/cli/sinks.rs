@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use arrow::datatypes::SchemaRef;
 
+use super::drain::ends_of;
 use super::service::{Surroundings, gate};
 use crate::avro::ReaderSchema;
 use crate::avro::registry::Registry;
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::engine::admit::Admission;
 use crate::engine::branch::alert::alert_schema;
 use crate::engine::job::output_avro;
-use crate::kafka::{Broker, Cluster, Position, TopicDescription, TopicPartition, TopicReader};
+use crate::kafka::{Broker, Cluster, Failure, Position, TopicDescription, TopicPartition};
 use crate::mongo::sink::{self, Sink, Target};
 use crate::mongo::{Health, InputTopic, ReadingRows, ResultRows, Rows, SinkHandle};
 use crate::telemetry::handle::TenantMetrics;
@@ -88,28 +89,19 @@ impl Sinks {
     }
 
     /// The ends, as of now, of all topics that sinks read.
-    pub fn ends(&self) -> anyhow::Result<HashMap<TopicPartition, Position>> {
+    ///
+    /// # Errors
+    /// When the broker does not tell them.
+    pub fn ends(&self) -> Result<HashMap<TopicPartition, Position>, Failure> {
         let mut topics: Vec<Arc<str>> = self.shared.running().iter().flat_map(|sink| sink.topics().to_vec()).collect();
         topics.sort();
         topics.dedup();
-        let mut reader = self.shared.broker.reader()?;
-        let mut ends = HashMap::new();
-        for topic in self.shared.broker.describe(&topics, LOOK_WAIT)? {
-            for partition in 0..topic.partitions {
-                let partition = TopicPartition::new(topic.name.clone(), partition);
-                let bounds = reader.bounds(&partition, LOOK_WAIT)?;
-                if bounds.high > bounds.low {
-                    ends.insert(partition, bounds.high);
-                }
-            }
-        }
-        Ok(ends)
+        Ok(ends_of(&self.shared.broker, &topics)?.into_iter().collect())
     }
 
     /// Whether all sinks run and MongoDB holds everything before `ends`.
     pub fn have_reached(&self, ends: &HashMap<TopicPartition, Position>) -> bool {
-        let running = self.shared.running();
-        running.len() == self.wanted && running.iter().all(|sink| sink.has_reached(ends))
+        self.are_running() && self.shared.running().iter().all(|sink| sink.has_reached(ends))
     }
 
     /// Whether all sinks have been started.

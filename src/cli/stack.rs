@@ -96,8 +96,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn create_topics(stack: &Stack, partitions: i32, names: Vec<Arc<str>>) -> anyhow::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("failed to start a runtime")?;
+    let runtime = super::runtime(1)?;
     let settings = kafka::Settings { bootstrap: stack.bootstrap(), ..kafka::Settings::default() };
     // Nothing here opens a transaction; the wait serves as its timeout too.
     let cluster = kafka::Cluster::new(settings, "testudo-stack", CREATE_WITHIN, SystemClock::shared(), runtime.handle().clone());

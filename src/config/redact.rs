@@ -24,7 +24,7 @@ pub fn may_come_from_file(key: &str) -> bool {
 }
 
 /// Replaces the password of every address `scheme://user:password@host` in `text`; user names stay.
-pub fn without_passwords(text: &str) -> String {
+fn without_passwords(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

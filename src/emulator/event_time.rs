@@ -123,6 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn c49_a_leap_second_is_the_first_instant_of_the_new_year() {
+        let before = EventForm::Text.read("2016-12-31T23:59:59.900Z").expect("a time");
+
+        for leap in ["2016-12-31T23:59:60Z", "2016-12-31T23:59:60", "2017-01-01T00:00:00Z"] {
+            assert_eq!(EventForm::Text.read(leap), Ok(before + 100_000), "{leap}");
+        }
+        assert_eq!(EventForm::Text.value(before + 100_000), Value::String("2017-01-01T00:00:00.000000Z".into()));
+    }
+
+    #[test]
     fn coarse_forms_floor_before_1970_too() {
         assert_eq!(EventForm::LongMillis.value(-1), Value::Long(-1));
         assert_eq!(EventForm::Date.value(-1), Value::Date(-1));

@@ -184,7 +184,7 @@ impl Admission {
         let is_current = self.decoders.get(&id).is_some_and(|(known, _)| Arc::ptr_eq(known, &accepted));
         if !is_current {
             let reader = &self.tenant.sources[self.source].reader;
-            let decoder = Decoder::new(&accepted.schema, &accepted.json, reader).map_err(|error| error.to_string())?;
+            let decoder = Decoder::new(&accepted.schema, reader).map_err(|error| error.to_string())?;
             self.decoders.insert(id, (accepted, decoder));
         }
         self.decoders.get_mut(&id).map(|(_, decoder)| decoder).ok_or_else(|| "no decoder".to_owned())
@@ -348,7 +348,7 @@ impl<'a> Verdicts<'a> {
             }
         };
         let max_future_us = i64::try_from(source.max_future.as_micros()).unwrap_or(i64::MAX);
-        for row in 0..times.len() {
+        for (row, timestamp_ms) in timestamps.into_iter().enumerate() {
             if !self.keep[row] {
                 continue;
             }
@@ -356,9 +356,9 @@ impl<'a> Verdicts<'a> {
                 self.refuse(row, "event-time", "event-time-is-null", "the event time is null".into());
                 continue;
             }
-            let bound = timestamps[row].saturating_mul(1_000).saturating_add(max_future_us);
-            if source.event_time.is_some() && timestamps[row] >= 0 && times.value(row) > bound {
-                let ahead_s = (i128::from(times.value(row)) - i128::from(timestamps[row]) * 1_000) / 1_000_000;
+            let bound = timestamp_ms.saturating_mul(1_000).saturating_add(max_future_us);
+            if source.event_time.is_some() && timestamp_ms >= 0 && times.value(row) > bound {
+                let ahead_s = (i128::from(times.value(row)) - i128::from(timestamp_ms) * 1_000) / 1_000_000;
                 self.refuse(
                     row,
                     "event-time",

@@ -130,7 +130,7 @@ impl Job {
         let output = |topic: &Arc<str>| OutputTopic {
             name: topic.clone(),
             partitions: self.partitions(topic),
-            value_bytes_max: self.settings.output_bytes_max,
+            record_bytes_max: self.settings.output_bytes_max,
         };
         let encoder = |schema: &OutputSchema, branch: &str| {
             Encoder::new(&schema.columns, &schema.json, schema.id).map_err(|source| JobFault::Output { branch: branch.to_owned(), source })
@@ -233,7 +233,8 @@ fn look_up<B: Broker>(broker: &B, names: Vec<Arc<str>>) -> Result<HashMap<Arc<st
 }
 
 /// The topics that a tenant writes: outputs and dead letters as wide as its widest input, a changelog for each window and input topic.
-fn own_topics(tenant: &Tenant, inputs: &HashMap<Arc<str>, TopicDescription>) -> Vec<NewTopic> {
+/// Panics when `inputs` lacks one of its input topics.
+pub fn own_topics(tenant: &Tenant, inputs: &HashMap<Arc<str>, TopicDescription>) -> Vec<NewTopic> {
     let widest = inputs.values().map(|topic| topic.partitions).max().unwrap_or(1);
     let outputs = tenant.alerts.iter().map(|alert| &alert.topic).chain(tenant.windows.iter().map(|window| &window.topic)).cloned();
     let plain = outputs.chain([tenant.dead_letters_topic()]).map(|name| NewTopic { name, partitions: widest, config: Vec::new() });

@@ -51,6 +51,9 @@ pub mod header {
 /// Detail texts are cut here: an error text may quote the record.
 const DETAIL_BYTES_MAX: usize = 1_024;
 
+/// Keys are cut here: with headers and the longest value they must still fit into a record.
+const KEY_BYTES_MAX: usize = 8 << 10;
+
 /// Where dead letters go and how large they may be.
 #[derive(Clone, Debug)]
 pub struct DeadLetterTopic {
@@ -84,7 +87,7 @@ impl DeadLetterTopic {
         Outgoing {
             topic: self.name.clone(),
             partition: run.partition.partition.rem_euclid(self.partitions.max(1)),
-            key: record.key.map(|key| Bytes::copy_from_slice(&key[..key.len().min(self.value_bytes_max / 2)])),
+            key: record.key.map(|key| Bytes::copy_from_slice(&key[..key.len().min(KEY_BYTES_MAX)])),
             value: record.value.map(|value| Bytes::copy_from_slice(&value[..value_bytes.min(self.value_bytes_max)])),
             timestamp_ms: record.timestamp_ms.max(0),
             headers,

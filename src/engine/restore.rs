@@ -17,7 +17,7 @@ use super::branch::time::last_closed_start;
 use super::processor::{Task, TaskWindow};
 use crate::kafka::{Failure, Position, Reaction, Run, TopicPartition, TopicReader};
 use crate::store::keys::{ChangelogKey, read_changelog_key, window_key};
-use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, StoreFault, WindowStoreId};
+use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateChange, StateStore, StoreFault, WindowStoreId};
 
 /// The source position that stands in the store while a replay is unfinished.
 const UNFINISHED: i64 = -1;
@@ -267,7 +267,7 @@ impl Restore {
         Ok(())
     }
 
-    fn replayed(&mut self, plan: &WindowPlan, run: &Run) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, RestoreFault> {
+    fn replayed(&mut self, plan: &WindowPlan, run: &Run) -> Result<Vec<StateChange>, RestoreFault> {
         let mut states = Vec::with_capacity(run.len());
         for row in 0..run.len() {
             let record = run.record(row);
@@ -360,7 +360,7 @@ impl Restore {
     }
 
     /// Windows that the restored stream time has closed: their tombstones may have been compacted away.
-    fn closed_windows(&self, store: &dyn StateStore) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, StoreFault> {
+    fn closed_windows(&self, store: &dyn StateStore) -> Result<Vec<StateChange>, StoreFault> {
         let mut states = Vec::new();
         let Some(stream_time_us) = self.progress.stream_time_us else { return Ok(states) };
         for plan in &self.facts.windows {

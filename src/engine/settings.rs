@@ -22,7 +22,7 @@ pub struct Settings {
     pub transaction_timeout_ms: u64,
     /// How long a stop may take before it is forced, milliseconds.
     pub shutdown_timeout_ms: u64,
-    /// Longest value of a produced record, bytes; below the topics' `max.message.bytes`.
+    /// Most bytes of a produced record's key and value (a dead letter's value); headers come on top, `max.message.bytes` of the topics must hold both.
     pub output_bytes_max: usize,
     /// After this many fencings by a living rival within a minute the tenant stops (exit code 7).
     pub fencings_max: usize,

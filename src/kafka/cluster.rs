@@ -72,6 +72,8 @@ impl Cluster {
             .set("linger.ms", "5")
             .set("batch.num.messages", "100000")
             .set("queue.buffering.max.messages", "1000000")
+            // The broker's default for a record batch; the client's own is below it.
+            .set("message.max.bytes", "1048588")
             .set("compression.type", "lz4")
             .set("delivery.report.only.error", "true")
             // The retry of coordinator requests starts here; 100 ms by default, 500 ms for some of them.

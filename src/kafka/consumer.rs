@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use super::client::{Callbacks, list_of};
-use super::ffi;
+use super::ffi::{self, FetchQueue, Fetched};
 use super::port::{GroupConsumer, Polled, Watermarks};
 use super::position::{Offset, Position, TopicPartition};
 use super::reaction::{Failure, Reaction};
@@ -20,9 +20,15 @@ use super::slice::{Header, RunBuilder, Slice};
 
 /// A slice is cut at this many bytes of keys and values, so that large records do not pile up in memory.
 const SLICE_BYTES_MAX: usize = 16 << 20;
+/// Messages are taken in batches of this many, between looks at the bytes.
+const BATCH_MAX: usize = 1_024;
+/// At most this many events are served before records are looked at.
+const EVENTS_MAX: usize = 64;
 
 /// A member of a consumer group.
 pub struct Member {
+    // Before the client: a queue must not outlive it.
+    fetched: FetchQueue,
     client: BaseConsumer<Callbacks>,
 }
 
@@ -30,8 +36,24 @@ impl Member {
     /// Subscribes a configured client to `topics`.
     pub(super) fn subscribe(client: BaseConsumer<Callbacks>, topics: &[Arc<str>]) -> Result<Self, Failure> {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        client.subscribe(&names).map_err(|error| Failure::of(format!("subscribe to {}", names.join(", ")), &error))?;
-        Ok(Self { client })
+        let attempted = || format!("subscribe to {}", names.join(", "));
+        let fetched = FetchQueue::new(client.client()).ok_or_else(|| Failure::new(Reaction::Stop, attempted(), "no queue"))?;
+        client.subscribe(&names).map_err(|error| Failure::of(attempted(), &error))?;
+        Ok(Self { fetched, client })
+    }
+
+    /// Serves rebalances and errors. Records come through [`FetchQueue`]; one that was fetched before its partition was
+    /// forwarded there comes here, and first.
+    fn serve_events(&mut self, polled: &mut Polled, runs: &mut Runs) -> Result<(), Failure> {
+        for _ in 0..EVENTS_MAX {
+            match self.client.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => runs.push(&message),
+                Some(Err(error)) => polled.troubles.extend(sort_poll_error(error)?),
+            }
+        }
+        polled.rebalances = self.client.context().take_rebalances();
+        Ok(())
     }
 }
 
@@ -47,20 +69,24 @@ impl GroupConsumer for Member {
     fn poll(&mut self, records_max: usize, wait: Duration) -> Result<Polled, Failure> {
         let mut polled = Polled::default();
         let mut runs = Runs::default();
-        let mut next_wait = wait;
+        self.serve_events(&mut polled, &mut runs)?;
+        let mut next_wait = if polled.rebalances.is_empty() { wait } else { Duration::ZERO };
+        let mut errors = Vec::new();
         while runs.records < records_max && runs.bytes < SLICE_BYTES_MAX {
-            match self.client.poll(next_wait) {
-                None => break,
-                Some(Ok(message)) => runs.push(&message),
-                Some(Err(error)) => match sort_poll_error(error)? {
-                    Some(trouble) => polled.troubles.push(trouble),
-                    None => continue,
-                },
+            let wanted = BATCH_MAX.min(records_max - runs.records);
+            let taken = self.fetched.consume(wanted, next_wait, |message| match message.error() {
+                None => runs.push_fetched(message),
+                Some(code) => errors.push(code),
+            });
+            if taken < wanted {
+                break;
             }
             next_wait = Duration::ZERO;
         }
+        for code in errors {
+            polled.troubles.extend(sort_poll_error(KafkaError::MessageConsumption(code))?);
+        }
         polled.slice = runs.finish();
-        polled.rebalances = self.client.context().take_rebalances();
         Ok(polled)
     }
 
@@ -73,6 +99,9 @@ impl GroupConsumer for Member {
                 .map_err(|error| Failure::of(attempted(), &error))?;
         }
         self.client.incremental_assign(&list).map_err(|error| Failure::of(attempted(), &error))?;
+        for partition in partitions {
+            self.fetched.forward(self.client.client(), &partition.topic, partition.partition);
+        }
         match partitions.is_empty() {
             true => Ok(()),
             false => self.pause(partitions),
@@ -181,42 +210,53 @@ pub(super) fn sort_poll_error(error: KafkaError) -> Result<Option<Failure>, Fail
     }
 }
 
-/// Collects polled messages into runs; consecutive messages mostly belong to one partition.
+/// Collects messages into runs; consecutive messages mostly belong to one partition.
 #[derive(Default)]
 pub(super) struct Runs {
-    builders: Vec<(TopicPartition, RunBuilder)>,
+    builders: Vec<RunBuilder>,
+    /// The builder that took the last message, and what told its topic apart.
     current: usize,
+    current_topic: usize,
     pub(super) records: usize,
     bytes: usize,
 }
 
 impl Runs {
     pub(super) fn push(&mut self, message: &BorrowedMessage<'_>) {
-        let at = self.find(message.topic(), message.partition());
+        self.find(message.topic(), message.partition());
+        self.current_topic = 0;
         let headers = message.headers().map(owned_headers).unwrap_or_default();
         let timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
-        let builder = &mut self.builders[at].1;
-        let before = builder.bytes();
-        builder.push(Offset(message.offset()), timestamp_ms, message.key(), message.payload(), headers);
-        self.bytes += builder.bytes() - before;
+        self.append(Offset(message.offset()), timestamp_ms, message.key(), message.payload(), headers);
+    }
+
+    pub(super) fn push_fetched(&mut self, message: &Fetched<'_>) {
+        let is_current = self.current_topic == message.topic_identity()
+            && self.builders.get(self.current).is_some_and(|builder| builder.partition().partition == message.partition());
+        if !is_current {
+            self.find(&message.topic(), message.partition());
+            self.current_topic = message.topic_identity();
+        }
+        self.append(Offset(message.offset()), message.timestamp_ms(), message.key(), message.value(), message.headers());
+    }
+
+    /// Makes the builder of a partition the current one.
+    fn find(&mut self, topic: &str, partition: i32) {
+        let is_it = |builder: &RunBuilder| builder.partition().partition == partition && &*builder.partition().topic == topic;
+        self.current = self.builders.iter().position(is_it).unwrap_or_else(|| {
+            self.builders.push(RunBuilder::new(TopicPartition::new(topic, partition)));
+            self.builders.len() - 1
+        });
+    }
+
+    fn append(&mut self, offset: Offset, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: Vec<Header>) {
+        self.builders[self.current].push(offset, timestamp_ms, key, value, headers);
+        self.bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
         self.records += 1;
     }
 
-    fn find(&mut self, topic: &str, partition: i32) -> usize {
-        let is_it = |(candidate, _): &(TopicPartition, RunBuilder)| candidate.partition == partition && &*candidate.topic == topic;
-        if self.builders.get(self.current).is_some_and(is_it) {
-            return self.current;
-        }
-        self.current = self.builders.iter().position(is_it).unwrap_or_else(|| {
-            let named = TopicPartition::new(topic, partition);
-            self.builders.push((named.clone(), RunBuilder::new(named)));
-            self.builders.len() - 1
-        });
-        self.current
-    }
-
     pub(super) fn finish(self) -> Slice {
-        Slice { runs: self.builders.into_iter().map(|(_, builder)| builder.finish()).collect() }
+        Slice { runs: self.builders.into_iter().map(RunBuilder::finish).collect() }
     }
 }
 

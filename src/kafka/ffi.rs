@@ -4,15 +4,18 @@
 
 #![allow(unsafe_code, reason = "librdkafka calls that rdkafka does not wrap: topic ids, membership, flush without waiting steps")]
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr::NonNull;
 use std::time::Duration;
 
 use rdkafka::bindings as c;
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::port::{TopicDescription, TopicId};
 use super::reaction::{Failure, Reaction};
+use super::slice::Header;
 
 /// Waits until everything queued was acknowledged, without paying `linger.ms`; `false` when time ran out.
 ///
@@ -74,6 +77,145 @@ pub fn describe_topics<C: ClientContext>(client: &Client<C>, topics: &[&str], wa
         c::rd_kafka_queue_destroy(queue);
         described
     }
+}
+
+/// A queue of fetched messages, taken in batches: half the CPU of rdkafka's poll per message (docs/performance).
+///
+/// Partitions are forwarded to it one by one as they are assigned; the consumer's own queue, still polled by the owner, then
+/// carries events only. (On the consumer's own queue a batch call would answer rebalances by itself.)
+pub struct FetchQueue {
+    queue: NonNull<c::rd_kafka_queue_t>,
+    batch: Vec<*mut c::rd_kafka_message_t>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread, one at a time; `&mut self` of `consume` sees to the latter.
+unsafe impl Send for FetchQueue {}
+
+impl FetchQueue {
+    /// A queue of `client`, which must outlive it: owners declare it before the client.
+    pub fn new<C: ClientContext>(client: &Client<C>) -> Option<Self> {
+        // SAFETY: the client owns the handle and outlives this call.
+        let queue = NonNull::new(unsafe { c::rd_kafka_queue_new(client.native_ptr()) })?;
+        Some(Self { queue, batch: Vec::new() })
+    }
+
+    /// Has a partition's messages delivered here; holds until the partition is given up.
+    pub fn forward<C: ClientContext>(&self, client: &Client<C>, topic: &str, partition: i32) {
+        let Ok(name) = CString::new(topic) else { return };
+        // SAFETY: client and own queue are alive; the partition's queue is only a reference, given back at once.
+        unsafe {
+            let fetched = c::rd_kafka_queue_get_partition(client.native_ptr(), name.as_ptr(), partition);
+            if !fetched.is_null() {
+                c::rd_kafka_queue_forward(fetched, self.queue.as_ptr());
+                c::rd_kafka_queue_destroy(fetched);
+            }
+        }
+    }
+
+    /// Waits up to `wait` for a message, then hands over what is there, at most `messages_max`; the number of messages.
+    pub fn consume(&mut self, messages_max: usize, wait: Duration, mut take: impl FnMut(&Fetched<'_>)) -> usize {
+        let first = self.fill(1, millis(wait));
+        let rest = if first == 1 { self.fill_from(1, messages_max.saturating_sub(1), 0) } else { 0 };
+        for message in self.batch.drain(..first + rest) {
+            // SAFETY: librdkafka wrote valid messages into the first `first + rest` places; each is used before it is destroyed.
+            unsafe {
+                take(&Fetched { message: &*message });
+                c::rd_kafka_message_destroy(message);
+            }
+        }
+        first + rest
+    }
+
+    fn fill(&mut self, count: usize, wait_ms: i32) -> usize {
+        self.batch.clear();
+        self.fill_from(0, count, wait_ms)
+    }
+
+    fn fill_from(&mut self, at: usize, count: usize, wait_ms: i32) -> usize {
+        self.batch.resize(at + count, std::ptr::null_mut());
+        // SAFETY: the queue is alive, and there is room for `count` pointers from `at` on.
+        let filled = unsafe { c::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, self.batch.as_mut_ptr().add(at), count) };
+        usize::try_from(filled).unwrap_or(0)
+    }
+}
+
+impl Drop for FetchQueue {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, destroyed once, before its client.
+        unsafe { c::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+    }
+}
+
+/// A fetched message, or the error that stands in its place.
+pub struct Fetched<'a> {
+    message: &'a c::rd_kafka_message_t,
+}
+
+impl<'a> Fetched<'a> {
+    /// Tells topics apart quickly: equal for messages of one topic and client.
+    pub fn topic_identity(&self) -> usize {
+        self.message.rkt as usize
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> String {
+        // SAFETY: a message holds a reference to its topic.
+        unsafe { text(c::rd_kafka_topic_name(self.message.rkt)) }
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.message.partition
+    }
+
+    /// The offset.
+    pub fn offset(&self) -> i64 {
+        self.message.offset
+    }
+
+    /// What went wrong, where this is no message.
+    pub fn error(&self) -> Option<RDKafkaErrorCode> {
+        (self.message.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| self.message.err.into())
+    }
+
+    /// Kafka timestamp in milliseconds since 1970, -1 where there is none.
+    pub fn timestamp_ms(&self) -> i64 {
+        let mut kind = c::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive.
+        unsafe { c::rd_kafka_message_timestamp(self.message, &mut kind) }
+    }
+
+    /// Key bytes.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        bytes(self.message.key, self.message.key_len)
+    }
+
+    /// Value bytes.
+    pub fn value(&self) -> Option<&'a [u8]> {
+        bytes(self.message.payload, self.message.len)
+    }
+
+    /// Headers, mostly none.
+    pub fn headers(&self) -> Vec<Header> {
+        let mut found = Vec::new();
+        let mut headers = std::ptr::null_mut();
+        // SAFETY: the message is alive and owns its headers; names end with a zero byte, values have the length given.
+        unsafe {
+            if c::rd_kafka_message_headers(self.message, &mut headers) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return found;
+            }
+            let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
+            while c::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut length) == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                found.push(Header { name: text(name), value: bytes(value, length).map(<[u8]>::to_vec) });
+            }
+        }
+        found
+    }
+}
+
+fn bytes<'a>(pointer: *const c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: librdkafka's messages give pointer and length of one buffer that lives as long as the message, or null.
+    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
 }
 
 /// # Safety

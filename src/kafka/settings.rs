@@ -1,12 +1,13 @@
 //! How to reach the broker: the few settings Testudo names, and any librdkafka property passed through.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 /// `[kafka]` of the configuration.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Bootstrap brokers, `host:port` separated by commas.
@@ -22,6 +23,19 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { bootstrap: "localhost:9092".into(), properties: BTreeMap::new(), consumer: BTreeMap::new(), producer: BTreeMap::new() }
+    }
+}
+
+impl fmt::Debug for Settings {
+    /// Names of properties only: their values may be secrets (C133).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |properties: &BTreeMap<String, String>| properties.keys().cloned().collect::<Vec<_>>();
+        f.debug_struct("Settings")
+            .field("bootstrap", &self.bootstrap)
+            .field("properties", &names(&self.properties))
+            .field("consumer", &names(&self.consumer))
+            .field("producer", &names(&self.producer))
+            .finish()
     }
 }
 
@@ -58,5 +72,26 @@ impl Settings {
             config.set(key, value);
         }
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c133_debug_names_properties_without_their_values() {
+        let of = |name: &str| BTreeMap::from([(name.to_owned(), "marker".to_owned())]);
+        let settings = Settings {
+            properties: of("sasl.password"),
+            consumer: of("ssl.key.password"),
+            producer: of("sasl.oauthbearer.config"),
+            ..Settings::default()
+        };
+
+        let shown = format!("{settings:?}");
+
+        assert!(!shown.contains("marker"), "{shown}");
+        assert!(["sasl.password", "ssl.key.password", "sasl.oauthbearer.config"].iter().all(|name| shown.contains(name)), "{shown}");
     }
 }

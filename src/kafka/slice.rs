@@ -163,6 +163,11 @@ impl RunBuilder {
         }
     }
 
+    /// Where the records come from.
+    pub fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
     /// Appends a record; its offset must be above the last one's.
     pub fn push(&mut self, offset: Offset, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: Vec<Header>) {
         debug_assert!(self.offsets.last().is_none_or(|last| *last < offset.0), "a run is in offset order");

@@ -75,7 +75,14 @@ enum Values {
     WideDecimal(Decimal256Array, i8),
     List(ListArray, Box<Column>),
     Document(Vec<(CString, Column)>),
-    Map(MapArray, StringArray, Box<Column>),
+    Map(Box<MapColumn>),
+}
+
+/// Maps with their keys as text.
+struct MapColumn {
+    maps: MapArray,
+    keys: StringArray,
+    items: Column,
 }
 
 /// A value on its way into a document: borrowed from the column, or made for the row.
@@ -137,7 +144,7 @@ impl Column {
             Values::Uuid(array) => return Ok(uuid(array.value(row))),
             Values::List(array, items) => return Ok(Value::Owned(RawBson::Array(list(array, items, row)?))),
             Values::Document(fields) => return Ok(Value::Owned(RawBson::Document(document(fields, row)?))),
-            Values::Map(array, keys, items) => return Ok(Value::Owned(RawBson::Document(map(array, keys, items, row)?))),
+            Values::Map(column) => return Ok(Value::Owned(RawBson::Document(map(column, row)?))),
         };
         Ok(Value::Borrowed(simple))
     }
@@ -199,7 +206,7 @@ fn map_values(maps: &MapArray) -> Result<Values, String> {
     let keys = cast(maps.keys(), &DataType::Utf8).map_err(|error| error.to_string())?;
     let (_, value) = maps.entries_fields();
     let items = Column::new(value, maps.values()).map_err(|fault| fault.to_string())?;
-    Ok(Values::Map(maps.clone(), keys.as_string::<i32>().clone(), Box::new(items)))
+    Ok(Values::Map(Box::new(MapColumn { maps: maps.clone(), keys: keys.as_string::<i32>().clone(), items })))
 }
 
 /// Finer times are floored, so that a time never moves into the next millisecond (C121).
@@ -275,7 +282,7 @@ fn document(fields: &[(CString, Column)], row: usize) -> Result<RawDocumentBuf, 
 }
 
 /// A document names a field once: of equal keys the last one counts, as in every map.
-fn map(maps: &MapArray, keys: &StringArray, items: &Column, row: usize) -> Result<RawDocumentBuf, Unstorable> {
+fn map(MapColumn { maps, keys, items }: &MapColumn, row: usize) -> Result<RawDocumentBuf, Unstorable> {
     let offsets = maps.value_offsets();
     let entries = offsets[row] as usize..offsets[row + 1] as usize;
     let last: HashMap<&str, usize> = entries.clone().map(|entry| (keys.value(entry), entry)).collect();

@@ -166,7 +166,7 @@ fn decoder<'d>(
 ) -> Result<&'d mut Decoder, String> {
     let is_current = decoders.get(&accepted.id).is_some_and(|(known, _)| Arc::ptr_eq(known, accepted));
     if !is_current {
-        let made = Decoder::new(&accepted.schema, &accepted.json, reader).map_err(|error| error.to_string())?;
+        let made = Decoder::new(&accepted.schema, reader).map_err(|error| error.to_string())?;
         decoders.insert(accepted.id, (accepted.clone(), made));
     }
     decoders.get_mut(&accepted.id).map(|(_, decoder)| decoder).ok_or_else(|| "no decoder".to_owned())

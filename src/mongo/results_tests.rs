@@ -59,7 +59,10 @@ fn headers() -> Vec<Header> {
         .to_vec()
 }
 
-fn run(records: &[(i64, Option<Vec<u8>>, Vec<Header>)]) -> Run {
+/// Offset, value and headers.
+type Record = (i64, Option<Vec<u8>>, Vec<Header>);
+
+fn run(records: &[Record]) -> Run {
     let mut builder = RunBuilder::new(TopicPartition::new("zoo-analytics", 2));
     for (offset, value, headers) in records {
         builder.push(Offset(*offset), 1_000, Some(b"C2:9A"), value.as_deref(), headers.clone());

@@ -147,7 +147,7 @@ fn envelope(collection: &str, form: Form, statements: RawArrayBuf) -> RawDocumen
 
 /// Majority and journal: what is acknowledged must survive a failover, because positions are committed right after. A command does not
 /// inherit the client's write concern.
-pub fn write_concern() -> RawDocumentBuf {
+fn write_concern() -> RawDocumentBuf {
     let mut concern = RawDocumentBuf::new();
     concern.append(cstr!("w"), "majority");
     concern.append(cstr!("j"), true);

@@ -169,11 +169,6 @@ impl SinkHandle {
         &self.topics
     }
 
-    /// For each partition that this process writes: everything before the position is in MongoDB, was aborted, or is no record.
-    pub fn applied(&self) -> HashMap<TopicPartition, Position> {
-        self.shared.applied().clone()
-    }
-
     /// Whether MongoDB holds everything before `ends`, as far as they are of this sink's topics. Partitions that another process writes
     /// are never reached here.
     pub fn has_reached(&self, ends: &HashMap<TopicPartition, Position>) -> bool {

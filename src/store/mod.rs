@@ -12,7 +12,7 @@ pub mod rocks;
 
 pub use identity::WindowIdentity;
 pub use memory::Memory;
-pub use port::{Changes, Entry, StateStore, StoreFault, WindowStoreId};
+pub use port::{Changes, Entry, StateChange, StateStore, StoreFault, WindowStoreId};
 pub use progress::{ChangelogProgress, LoggedProgress, Progress};
 pub use rocks::{Contents, Store, StoredWindow, inspect};
 pub use settings::Settings;

@@ -40,11 +40,14 @@ pub trait StateStore: Send + Sync + 'static {
     fn apply(&self, changes: Changes) -> Result<(), StoreFault>;
 }
 
+/// A state by its key, as [`super::keys::window_key`] makes it; `None` deletes.
+pub type StateChange = (Vec<u8>, Option<Vec<u8>>);
+
 /// What an epoch, or a step of a restore, changes.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// States by key; `None` deletes.
-    pub states: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Window states.
+    pub states: Vec<StateChange>,
     /// New progress of partitions.
     pub progress: Vec<(TopicPartition, Progress)>,
 }

@@ -19,7 +19,7 @@ pub const TIME: &str = "_time";
 pub const SYSTEM: [&str; 5] = [TOPIC, PARTITION, OFFSET, TIMESTAMP, TIME];
 
 /// The system columns' fields, in the order of [`SYSTEM`].
-pub fn system_fields() -> [Field; 5] {
+fn system_fields() -> [Field; 5] {
     let timestamp = |unit| DataType::Timestamp(unit, Some("+00:00".into()));
     [
         Field::new(TOPIC, DataType::Utf8, false),

@@ -125,7 +125,7 @@ impl StateStore for MapStore {
 
 /// A processor with partition 0 of `in` open, over `store`.
 pub fn processor(tenant: &Arc<Tenant>, gate: &Arc<Gate>, store: &Arc<MapStore>, stream_time_us: Option<i64>) -> Processor {
-    let topic = |name: &Arc<str>| OutputTopic { name: name.clone(), partitions: 1, value_bytes_max: 1_000_000 };
+    let topic = |name: &Arc<str>| OutputTopic { name: name.clone(), partitions: 1, record_bytes_max: 1_000_000 };
     let encoder = |columns: &arrow::datatypes::SchemaRef| {
         let json = avro_schema_of("output", "test", columns).expect("an Avro form").to_string();
         Encoder::new(columns, &json, SchemaId(100)).expect("an encoder")

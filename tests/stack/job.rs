@@ -17,7 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use testudo::avro::SchemaId;
 use testudo::avro::registry::Registry;
-use testudo::emulator::{Emulation, Extent, Report, Wrong};
+use testudo::emulator::{Emulation, Extent, FleetSettings, Report, Wrong};
 use testudo::stack::Stack;
 
 /// Longest wait for something that must come.
@@ -127,6 +127,11 @@ impl<'s> Job<'s> {
             topic: self.topic("in"),
             schema: READING.to_owned(),
             seed,
+            // With a rate, event time keeps pace with the clock: brokers refuse records from the future.
+            fleet: match rate {
+                Some(rate) => FleetSettings { interval_us: 10_000_000 / i64::from(rate), ..FleetSettings::default() },
+                None => FleetSettings::default(),
+            },
             extent: Extent::Records(records),
             rate: rate.and_then(std::num::NonZeroU32::new),
             wrong: wrong.iter().copied().collect(),
@@ -138,7 +143,10 @@ impl<'s> Job<'s> {
 
     /// Produces one record as it is.
     pub fn produce(&self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>, timestamp_ms: i64) -> Result<(), Failed> {
-        let producer: BaseProducer = self.client().create()?;
+        let mut config = self.client();
+        // What the broker takes, not what the client thinks it takes.
+        config.set("message.max.bytes", "1048588");
+        let producer: BaseProducer = config.create()?;
         let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).timestamp(timestamp_ms);
         if let Some(key) = key {
             record = record.key(key);
@@ -245,12 +253,12 @@ impl<'s> Job<'s> {
         config.set("group.id", &self.name);
         let consumer: BaseConsumer = config.create()?;
         let topic = self.topic("in");
-        let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
+        let metadata = retried(|| consumer.fetch_metadata(Some(&topic), PATIENCE))?;
         let mut list = TopicPartitionList::new();
         for partition in 0..metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
             list.add_partition(&topic, partition as i32);
         }
-        let answer = consumer.committed_offsets(list, PATIENCE)?;
+        let answer = retried(|| consumer.committed_offsets(list.clone(), PATIENCE))?;
         Ok(answer.elements().iter().filter_map(|element| element.offset().to_raw()).filter(|offset| *offset > 0).sum())
     }
 
@@ -320,10 +328,6 @@ impl Instance {
         Err(format!("did not end:\n{}", self.log_tail()).into())
     }
 
-    pub fn is_running(&mut self) -> Result<bool, Failed> {
-        Ok(self.child.try_wait()?.is_none())
-    }
-
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -352,6 +356,17 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> Result<bool, Failed>)
         std::thread::sleep(Duration::from_millis(100));
     }
     Err(format!("waited {} s in vain for {what}", PATIENCE.as_secs()).into())
+}
+
+/// Asks again while a broker that comes back is not itself yet.
+fn retried<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
+            answer => return answer,
+        }
+    }
 }
 
 fn texts(headers: &rdkafka::message::BorrowedHeaders) -> BTreeMap<String, String> {

@@ -2,6 +2,8 @@
 //!
 //! `cargo test --test stack -- NAME` runs those whose name contains NAME.
 
+#![allow(clippy::disallowed_methods, reason = "tests wait by the machine's clock")]
+
 mod cases;
 mod crash;
 mod job;

@@ -17,7 +17,8 @@ use super::findings::{Findings, exit_for, remedy_for};
 use crate::cli::exit::Exit;
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::Config;
-use crate::kafka::{Broker, Cluster, Failure, Reaction, TransactionalProducer};
+use crate::engine::job::own_topics;
+use crate::kafka::{Broker, Cluster, Failure, Reaction, TopicDescription, TransactionalProducer};
 use crate::tenant::Tenant;
 
 /// One question to the broker may take so long.
@@ -141,13 +142,13 @@ fn transaction_timeout(config: &Config, admin: &AdminClient<DefaultClientContext
     }
 }
 
-/// Partitions of each input topic, if all are there.
-fn inputs(tenant: &Tenant, cluster: &Cluster, findings: &mut Findings) -> Option<HashMap<Arc<str>, i32>> {
+/// The input topics, if all are there.
+fn inputs(tenant: &Tenant, cluster: &Cluster, findings: &mut Findings) -> Option<HashMap<Arc<str>, TopicDescription>> {
     let names: Vec<Arc<str>> = tenant.input_topics().cloned().collect();
     let known = described(cluster, &names, findings)?;
     for name in &names {
         match known.get(name) {
-            Some(partitions) => findings.fine(format!("{}: input topic {name} has {partitions} partitions", tenant.name)),
+            Some(topic) => findings.fine(format!("{}: input topic {name} has {} partitions", tenant.name, topic.partitions)),
             None => findings.wrong(
                 Exit::Incompatible,
                 format!("{}: input topic {name} does not exist, or may not be described", tenant.name),
@@ -158,9 +159,9 @@ fn inputs(tenant: &Tenant, cluster: &Cluster, findings: &mut Findings) -> Option
     (known.len() == names.len()).then_some(known)
 }
 
-fn described(cluster: &Cluster, names: &[Arc<str>], findings: &mut Findings) -> Option<HashMap<Arc<str>, i32>> {
+fn described(cluster: &Cluster, names: &[Arc<str>], findings: &mut Findings) -> Option<HashMap<Arc<str>, TopicDescription>> {
     match cluster.describe(names, WAIT) {
-        Ok(topics) => Some(topics.into_iter().map(|topic| (topic.name, topic.partitions)).collect()),
+        Ok(topics) => Some(topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect()),
         Err(failure) => {
             refused(&failure, findings);
             None
@@ -168,35 +169,32 @@ fn described(cluster: &Cluster, names: &[Arc<str>], findings: &mut Findings) -> 
     }
 }
 
-/// Topics that Testudo writes: there, or creatable. The widths are those of `engine::job`.
+/// Topics that Testudo writes: there, or creatable.
 fn outputs(
     tenant: &Tenant,
-    inputs: &HashMap<Arc<str>, i32>,
+    inputs: &HashMap<Arc<str>, TopicDescription>,
     cluster: &Cluster,
     admin: &AdminClient<DefaultClientContext>,
     runtime: &Handle,
     findings: &mut Findings,
 ) {
-    let widest = inputs.values().copied().max().unwrap_or(1);
-    let results = tenant.alerts.iter().map(|alert| &alert.topic).chain(tenant.windows.iter().map(|window| &window.topic)).cloned();
-    let mut wanted: Vec<(Arc<str>, i32, bool)> = results.chain([tenant.dead_letters_topic()]).map(|name| (name, widest, false)).collect();
-    for window in &tenant.windows {
-        let topics = tenant.sources[window.source].topics.iter();
-        wanted.extend(topics.map(|topic| (tenant.changelog_topic(window, topic), inputs.get(topic).copied().unwrap_or(1), true)));
-    }
-    let names: Vec<Arc<str>> = wanted.iter().map(|(name, ..)| name.clone()).collect();
+    let wanted = own_topics(tenant, inputs);
+    let names: Vec<Arc<str>> = wanted.iter().map(|topic| topic.name.clone()).collect();
     let Some(known) = described(cluster, &names, findings) else {
         return;
     };
-    for (name, partitions, is_changelog) in wanted {
-        match known.get(&name) {
-            Some(there) if is_changelog && *there != partitions => findings.wrong(
+    for topic in wanted {
+        let (name, partitions) = (&topic.name, topic.partitions);
+        // Of the topics that Testudo makes only changelogs are compacted.
+        let is_changelog = topic.config.iter().any(|(key, _)| key == "cleanup.policy");
+        match known.get(name).map(|there| there.partitions) {
+            Some(there) if is_changelog && there != partitions => findings.wrong(
                 Exit::Incompatible,
                 format!("{}: changelog {name} has {there} partitions, its input has {partitions}", tenant.name),
                 "keys have moved between partitions: begin anew with another window name, or restore the old number",
             ),
             Some(there) => findings.fine(format!("{}: output topic {name} has {there} partitions", tenant.name)),
-            None => creatable(tenant, &name, partitions, admin, runtime, findings),
+            None => creatable(tenant, name, partitions, admin, runtime, findings),
         }
     }
 }
@@ -225,13 +223,13 @@ fn creatable(
     }
 }
 
-fn group(tenant: &Tenant, inputs: &HashMap<Arc<str>, i32>, config: &Config, clock: &dyn Clock, findings: &mut Findings) {
+fn group(tenant: &Tenant, inputs: &HashMap<Arc<str>, TopicDescription>, config: &Config, clock: &dyn Clock, findings: &mut Findings) {
     let group = tenant.group();
     let mut client = config.kafka.client(CLIENT_ID);
     client.set("group.id", &group).set("enable.auto.commit", "false");
     let mut partitions = TopicPartitionList::new();
-    for (topic, count) in inputs {
-        partitions.add_partition_range(topic, 0, count - 1);
+    for topic in inputs.values() {
+        partitions.add_partition_range(&topic.name, 0, topic.partitions - 1);
     }
     match committed(&client, &partitions, &group, clock) {
         Ok(begun) => findings.fine(format!("{}: group {group} can be read; {begun} partitions have a position", tenant.name)),

@@ -10,7 +10,7 @@ mod registry;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
 use super::exit::{Exit, WithExit};
 use crate::config::Config;
@@ -47,8 +47,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
 }
 
 fn connect(tenants: &[Tenant], config: &Config) -> anyhow::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("failed to start a runtime")?;
+    let runtime = super::runtime(1)?;
     let mut findings = Findings::default();
     broker::look(tenants, config, runtime.handle(), &mut findings);
     runtime.block_on(async {

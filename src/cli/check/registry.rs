@@ -50,7 +50,7 @@ async fn input(tenant: &Tenant, source: &Source, topic: &str, registry: &Registr
         Ok(fetched) => fetched,
         Err(fault) => return refused(&about, &fault, findings),
     };
-    let readable = fetched.parse(&SchemaLimits::default()).and_then(|(writer, _)| check_readable(&writer, &source.reader));
+    let readable = fetched.parse(&SchemaLimits::default()).and_then(|writer| check_readable(&writer, &source.reader));
     match readable {
         Ok(()) => findings.fine(format!("{about} version {} (id {}) can be read", latest.version, latest.id)),
         Err(fault) => findings.wrong(

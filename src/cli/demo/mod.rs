@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::drain::Drain;
 use super::exit::{Exit, WithExit};
 use super::run::{load, result_line};
 use super::service::{Service, Surroundings};
@@ -77,11 +78,11 @@ pub fn run(args: Args, config: Config) -> anyhow::Result<()> {
 
 fn demonstrate(args: &Args, mut config: Config, stack: &Stack) -> anyhow::Result<()> {
     configure(args, &mut config, stack);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = crate::cli::runtime(2)?;
     let tenants = load(&config)?;
     let tenant = tenants.first().cloned().ok_or_else(|| anyhow!("no tenant"))?;
     show::step("registering schemas, creating topics");
-    let clients = feed::prepare(args.seconds, args.rate, args.wrong, &args.schemas, &args.sample, &config, &tenant, &runtime)?;
+    let clients = feed::prepare(args, &config, &tenant, &runtime)?;
     show::step("starting testudo");
     let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
     let info = http::Info { instance: config.instance.clone(), tenants: vec![tenant.name.clone()] };
@@ -152,17 +153,10 @@ fn work(
         clock.sleep(Duration::from_millis(200));
     }
     let report = feeding.join().map_err(|_| anyhow!("the emulator panicked"))??;
-    let ends = service.input_ends()?;
+    let mut drain = Drain::to(service.input_ends()?);
     let deadline = Deadline::after(&*clock, DRAIN_WITHIN);
-    let mut targets = None;
-    loop {
+    while !drain.is_done(service, sinks)? {
         show::progress(&bar, service, &mut told, clock.monotonic());
-        if service.has_reached(&ends) && targets.is_none() {
-            targets = Some(sinks.ends()?);
-        }
-        if targets.as_ref().is_some_and(|targets| sinks.have_reached(targets)) {
-            break;
-        }
         if deadline.is_over(&*clock) || service.is_finished() {
             return Err(anyhow!("the job did not finish what was sent; see the log above"));
         }

@@ -4,24 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use apache_avro::types::Value;
 use indicatif::ProgressBar;
 use mongodb::bson::{Bson, Document, doc};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::runtime::Runtime;
 
 use super::Outcome;
+use crate::cli::drain::ends_of;
 use crate::cli::service::Service;
+use crate::clock::{Deadline, SystemClock};
 use crate::config::Config;
 use crate::engine::rejection::header;
+use crate::kafka::{Broker, Cluster, Header, TopicReader};
 use crate::stack::Stack;
 use crate::tenant::{CollectionOf, Tenant};
 
 /// How many window documents are shown.
 const DOCUMENTS: i64 = 3;
+/// Dead letters are read so many at a time, each time waited for so long, and all within this time.
+const LETTERS_AT_ONCE: usize = 10_000;
+const READ_WAIT: Duration = Duration::from_millis(200);
+const LETTERS_WITHIN: Duration = Duration::from_secs(30);
 /// How often a line is printed where there is no terminal to redraw.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -53,7 +57,7 @@ pub fn progress(bar: &ProgressBar, service: &Service, told: &mut Duration, now: 
 }
 
 /// What came out.
-pub fn results(config: &Config, tenant: &Arc<Tenant>, outcome: &Outcome, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+pub fn results(config: &Config, tenant: &Arc<Tenant>, outcome: &Outcome, runtime: &Runtime) -> anyhow::Result<()> {
     step("what went in");
     for client in &outcome.report.clients {
         let wrong: u64 = client.wrong.values().sum();
@@ -72,7 +76,7 @@ pub fn results(config: &Config, tenant: &Arc<Tenant>, outcome: &Outcome, runtime
         println!("  {document}");
     }
     step("dead letters by reason");
-    for (reason, count) in dead_letters(config, tenant)? {
+    for (reason, count) in dead_letters(config, tenant, runtime)? {
         println!("  {reason:<24} {count:>8}");
     }
     Ok(())
@@ -112,33 +116,33 @@ fn plain(value: &Bson) -> String {
     }
 }
 
-fn dead_letters(config: &Config, tenant: &Tenant) -> anyhow::Result<BTreeMap<String, u64>> {
-    let topic = tenant.dead_letters_topic();
-    let mut client = config.kafka.client("testudo-demo");
-    client.set("group.id", "testudo-demo-letters").set("isolation.level", "read_committed");
-    client.set("enable.partition.eof", "true").set("enable.auto.commit", "false");
-    let consumer: BaseConsumer = client.create()?;
-    let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(10))?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partitions {
-        list.add_partition_offset(&topic, i32::try_from(partition)?, Offset::Beginning)?;
-    }
-    consumer.assign(&list)?;
-    let (mut reasons, mut ended, mut silent) = (BTreeMap::new(), 0, 0);
-    while ended < partitions && silent < 50 {
-        match consumer.poll(Duration::from_millis(200)) {
-            None => silent += 1,
-            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
-            Some(Err(error)) => return Err(error.into()),
-            Some(Ok(message)) => {
-                let reason = message.headers().and_then(|headers| headers.iter().find(|header| header.key == header::REASON));
-                let reason = reason.and_then(|header| header.value).map_or("?".into(), String::from_utf8_lossy);
-                *reasons.entry(reason.into_owned()).or_default() += 1;
+fn dead_letters(config: &Config, tenant: &Tenant, runtime: &Runtime) -> anyhow::Result<BTreeMap<String, u64>> {
+    let clock = SystemClock::shared();
+    let timeout = config.engine.transaction_timeout();
+    let broker = Cluster::new(config.kafka.clone(), "testudo-demo", timeout, clock.clone(), runtime.handle().clone());
+    let deadline = Deadline::after(&*clock, LETTERS_WITHIN);
+    let mut reader = broker.reader()?;
+    let mut reasons = BTreeMap::new();
+    for (partition, end) in ends_of(&broker, &[tenant.dead_letters_topic()])? {
+        let from = reader.bounds(&partition, deadline.left(&*clock))?.low;
+        reader.start(&partition, from)?;
+        loop {
+            let read = reader.read(LETTERS_AT_ONCE, READ_WAIT)?;
+            if let Some(run) = &read.run {
+                (0..run.len()).for_each(|row| *reasons.entry(reason_of(run.headers(row))).or_default() += 1);
             }
+            if read.is_at_end || read.position >= end {
+                break;
+            }
+            ensure!(!deadline.is_over(&*clock), "{partition} did not come to its end within {} s", LETTERS_WITHIN.as_secs());
         }
     }
     Ok(reasons)
+}
+
+fn reason_of(headers: &[Header]) -> String {
+    let reason = headers.iter().find(|header| header.name == header::REASON).and_then(|header| header.value.as_deref());
+    reason.map_or("?".into(), String::from_utf8_lossy).into_owned()
 }
 
 /// An Avro record on one line.

@@ -63,8 +63,9 @@ impl AlertBranch {
         let values = self.encoder.encode(&rows).map_err(|source| BranchFault::Encode { branch: self.stage.clone(), source })?;
         let origins = (0..passed.len()).filter(|row| passed.value(*row));
         for ((origin, value), index) in origins.zip(values).zip(0..) {
-            if value.len() > self.topic.value_bytes_max {
-                let detail = format!("the alert has {} bytes, output_bytes_max is {}", value.len(), self.topic.value_bytes_max);
+            let bytes = keys.value(index).len() + value.len();
+            if bytes > self.topic.record_bytes_max {
+                let detail = format!("the alert has {bytes} bytes, output_bytes_max is {}", self.topic.record_bytes_max);
                 refused.push(refusal(admitted, origin, &self.stage, "output-too-large", detail));
                 continue;
             }

@@ -28,8 +28,8 @@ pub struct OutputTopic {
     pub name: Arc<str>,
     /// Its partitions.
     pub partitions: i32,
-    /// Longest value of a record.
-    pub value_bytes_max: usize,
+    /// Most bytes of a record's key and value.
+    pub record_bytes_max: usize,
 }
 
 impl OutputTopic {

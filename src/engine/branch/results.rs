@@ -74,7 +74,7 @@ pub fn records(
     let version = Header { name: header::TENANT_VERSION.into(), value: Some(tenant_version.as_bytes().to_vec()) };
     let mut records = Vec::with_capacity(windows.len());
     for ((finished, key), value) in windows.iter().zip(record_keys).zip(values) {
-        if value.len() > topic.value_bytes_max {
+        if key.len() + value.len() > topic.record_bytes_max {
             tracing::error!(
                 window = window.name,
                 start_us = finished.start_us,

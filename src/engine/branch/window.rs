@@ -20,7 +20,7 @@ use crate::avro::encode::{Encoder, StateCodec};
 use crate::engine::admit::Admitted;
 use crate::engine::rejection::Rejection;
 use crate::kafka::{Outgoing, Run, TopicPartition};
-use crate::store::{Entry, StateStore, WindowStoreId, keys};
+use crate::store::{Entry, StateChange, StateStore, WindowStoreId, keys};
 use crate::tenant::expression::evaluate_physical_rows;
 use crate::tenant::{Emit, Tenant, Window};
 
@@ -58,7 +58,7 @@ pub struct SealedWindows {
     /// Last values and tombstones for the changelogs.
     pub changelog: Vec<Outgoing>,
     /// The same for the store.
-    pub states: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub states: Vec<StateChange>,
 }
 
 /// The row that store and changelog keep: the latest Kafka timestamp, then the aggregates' states.
@@ -248,8 +248,8 @@ impl WindowBranch {
             })
             .collect();
         self.seal_touched(&bounds, &mut sealed)?;
-        for place in 0..self.places.len() {
-            self.sweep(place, bounds[place], store, &mut sealed)?;
+        for (place, bound) in bounds.into_iter().enumerate() {
+            self.sweep(place, bound, store, &mut sealed)?;
         }
         Ok(sealed)
     }

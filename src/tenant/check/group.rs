@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use super::source::{SourceColumns, SourceDraft, is_text};
 use super::sql;
 use crate::avro::encode::avro_name;
+use crate::tenant::aggregate::{WINDOW_END, WINDOW_START};
 use crate::tenant::expression::types::sql_type;
 use crate::tenant::expression::{Compiler, Expression};
 use crate::tenant::file::{RawSource, RawWindow};
@@ -12,7 +13,7 @@ use crate::tenant::located::{Findings, Located};
 use crate::tenant::names;
 
 /// Names in results that are not the tenant's to give.
-pub(super) const RESERVED: [&str; 4] = ["window_start", "window_end", "window", "_id"];
+pub(super) const RESERVED: [&str; 4] = [WINDOW_START, WINDOW_END, "window", "_id"];
 
 /// Checks a window's `by`; names and expressions of those that are right.
 pub(super) fn check(

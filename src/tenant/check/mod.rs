@@ -52,7 +52,7 @@ pub fn tenants(files: &[PathBuf], overrides: &toml::Table) -> Result<Checked, Fa
         let mut findings = match open(path) {
             Ok(findings) => findings,
             Err(fault) => {
-                faults.push(fault);
+                faults.push(*fault);
                 continue;
             }
         };
@@ -72,8 +72,8 @@ pub fn tenants(files: &[PathBuf], overrides: &toml::Table) -> Result<Checked, Fa
 }
 
 /// The file's text, without a byte order mark.
-fn open(path: &Path) -> Result<Findings, Fault> {
-    let fail = |what: String| Fault::of_file(path, what);
+fn open(path: &Path) -> Result<Findings, Box<Fault>> {
+    let fail = |what: String| Box::new(Fault::of_file(path, what));
     let length = fs::metadata(path).map_err(|error| fail(format!("cannot be read: {error}")))?.len();
     if length > FILE_BYTES_MAX {
         return Err(fail(format!("has {length} bytes, a tenant file has {FILE_BYTES_MAX} at most")));

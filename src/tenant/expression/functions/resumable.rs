@@ -27,17 +27,25 @@ pub struct Resumable {
     inner: Arc<AggregateUDF>,
 }
 
+/// An accumulator of ours, with names and types of its state's fields.
+struct Substitute {
+    accumulator: Box<dyn GroupsAccumulator>,
+    state: Vec<(&'static str, DataType)>,
+}
+
 impl Resumable {
     /// Puts the face on.
     pub fn wrap(inner: &Arc<AggregateUDF>) -> Arc<AggregateUDF> {
         Arc::new(AggregateUDF::new_from_impl(Self { inner: inner.clone() }))
     }
 
-    /// The accumulator that stands in for DataFusion's on this input, and the fields of its state.
-    fn substitute(&self, input: &DataType) -> Option<(Box<dyn GroupsAccumulator>, Vec<(&'static str, DataType)>)> {
-        let running = |fold: Box<dyn GroupsAccumulator>, parts: [&'static str; 2]| {
-            (fold, vec![("count", DataType::Int64), (parts[0], DataType::Float64), (parts[1], DataType::Float64)])
+    /// What stands in for DataFusion's accumulator on this input.
+    fn substitute(&self, input: &DataType) -> Option<Substitute> {
+        let running = |accumulator, parts: [&'static str; 2]| Substitute {
+            accumulator,
+            state: vec![("count", DataType::Int64), (parts[0], DataType::Float64), (parts[1], DataType::Float64)],
         };
+        let extreme = |accumulator, name| Substitute { accumulator, state: vec![(name, input.clone())] };
         Some(match (self.inner.name(), input) {
             ("sum", DataType::Float64) => running(RunningAccumulator::boxed(FloatSum::sum), FloatSum::PARTS),
             ("avg", DataType::Float64) => running(RunningAccumulator::boxed(FloatSum::average), FloatSum::PARTS),
@@ -45,10 +53,10 @@ impl Resumable {
             ("var_pop", _) => running(RunningAccumulator::boxed(Variance::population), Variance::PARTS),
             ("stddev", _) => running(RunningAccumulator::boxed(Variance::sample_deviation), Variance::PARTS),
             ("stddev_pop", _) => running(RunningAccumulator::boxed(Variance::population_deviation), Variance::PARTS),
-            ("min", DataType::Float32) => (FloatExtreme::<Float32Type>::min(), vec![("min", DataType::Float32)]),
-            ("max", DataType::Float32) => (FloatExtreme::<Float32Type>::max(), vec![("max", DataType::Float32)]),
-            ("min", DataType::Float64) => (FloatExtreme::<Float64Type>::min(), vec![("min", DataType::Float64)]),
-            ("max", DataType::Float64) => (FloatExtreme::<Float64Type>::max(), vec![("max", DataType::Float64)]),
+            ("min", DataType::Float32) => extreme(FloatExtreme::<Float32Type>::min(), "min"),
+            ("max", DataType::Float32) => extreme(FloatExtreme::<Float32Type>::max(), "max"),
+            ("min", DataType::Float64) => extreme(FloatExtreme::<Float64Type>::min(), "min"),
+            ("max", DataType::Float64) => extreme(FloatExtreme::<Float64Type>::max(), "max"),
             _ => return None,
         })
     }
@@ -114,9 +122,9 @@ impl AggregateUDFImpl for Resumable {
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let input = args.input_fields.first().map_or(&DataType::Null, |field| field.data_type());
-        if let Some((_, fields)) = self.substitute(input) {
+        if let Some(Substitute { state, .. }) = self.substitute(input) {
             let name = args.name;
-            return Ok(fields.into_iter().map(|(part, of)| Arc::new(Field::new(format_state_name(name, part), of, true))).collect());
+            return Ok(state.into_iter().map(|(part, of)| Arc::new(Field::new(format_state_name(name, part), of, true))).collect());
         }
         let fields = self.inner.state_fields(args)?;
         let plain = |field: &FieldRef| field.as_ref().clone().with_data_type(plain_type(field.data_type())).with_nullable(true);
@@ -130,7 +138,7 @@ impl AggregateUDFImpl for Resumable {
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         let input = args.expr_fields.first().map_or(&DataType::Null, |field| field.data_type());
-        if let Some((accumulator, _)) = self.substitute(input) {
+        if let Some(Substitute { accumulator, .. }) = self.substitute(input) {
             return Ok(accumulator);
         }
         let native = self.native_state_types(&args)?;
