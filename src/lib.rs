@@ -2,7 +2,7 @@
 //!
 //! A record's path, from the client's fetch to the committed result:
 //!
-//! 1. [`engine::intake`] polls a *slice*: for each partition a run of records in offset order;
+//! 1. [`engine::worker`] polls a *slice*: for each partition a run of records in offset order;
 //! 2. [`engine::admit`] turns runs into rows: frame, gate, inspect, decode, key, event time, stream time;
 //!    whatever is refused becomes a dead letter with a reason;
 //! 3. [`engine::branch`] computes alerts and windows over rows;

@@ -21,6 +21,7 @@ use crate::engine::status::Totals;
 use crate::engine::supervisor::TenantFault;
 use crate::engine::worker::WorkerFault;
 use crate::http;
+use crate::kafka::Failure;
 use crate::kafka::{Position, TopicPartition};
 use crate::store::StoreFault;
 use crate::telemetry::health::Health;
@@ -171,14 +172,33 @@ fn input_ends(service: &Service, clock: &dyn Clock) -> anyhow::Result<HashMap<St
 /// Which exit code tells a supervisor what to do about a fault.
 fn exit_of(fault: &TenantFault) -> Exit {
     match fault {
-        TenantFault::Store(fault) | TenantFault::Job(JobFault::Store(fault)) | TenantFault::Worker(WorkerFault::Store(fault)) => {
-            of_store(fault)
-        }
-        TenantFault::Worker(WorkerFault::Restore(RestoreFault::Store(fault))) => of_store(fault),
-        TenantFault::Worker(WorkerFault::Producer(NoProducer::Fenced { .. })) => Exit::Fenced,
-        TenantFault::Worker(WorkerFault::Restore(RestoreFault::Refused { .. })) | TenantFault::Job(_) => Exit::Incompatible,
-        _ => Exit::Failure,
+        TenantFault::Store(fault) => of_store(fault),
+        TenantFault::Job(fault) => of_job(fault),
+        TenantFault::Worker(fault) => match fault {
+            WorkerFault::Store(fault) | WorkerFault::Restore(RestoreFault::Store(fault)) => of_store(fault),
+            WorkerFault::Job(fault) => of_job(fault),
+            WorkerFault::Restore(RestoreFault::Refused { .. }) => Exit::Incompatible,
+            WorkerFault::Producer(NoProducer::Fenced { .. }) => Exit::Fenced,
+            WorkerFault::Kafka(failure)
+            | WorkerFault::Producer(NoProducer::Failed(failure))
+            | WorkerFault::Restore(RestoreFault::Kafka(failure)) => of_broker(failure),
+            WorkerFault::Process(_) => Exit::Failure,
+        },
+        TenantFault::Panicked(_) => Exit::Failure,
     }
+}
+
+fn of_job(fault: &JobFault) -> Exit {
+    match fault {
+        JobFault::Kafka(failure) => of_broker(failure),
+        JobFault::Store(fault) => of_store(fault),
+        JobFault::MissingTopics(_) | JobFault::Topology(_) | JobFault::Registry { .. } | JobFault::Output { .. } => Exit::Incompatible,
+        JobFault::Branch(_) => Exit::Failure,
+    }
+}
+
+fn of_broker(failure: &Failure) -> Exit {
+    if failure.is_forbidden { Exit::Forbidden } else { Exit::Failure }
 }
 
 fn of_store(fault: &StoreFault) -> Exit {

@@ -68,6 +68,13 @@ struct Candidate<'a> {
     datum: &'a [u8],
 }
 
+/// What is left of a run after frame, gate and inspection.
+struct Screened<'a> {
+    candidates: Vec<Candidate<'a>>,
+    /// The writer schemas of the candidates, each once.
+    schemas: Vec<Arc<Accepted>>,
+}
+
 /// Decoded rows before the verdicts on values.
 struct Decoded {
     rows: RecordBatch,
@@ -85,8 +92,8 @@ impl Admission {
     pub fn admit(&mut self, run: &Run, partitions: i32) -> Result<Admitted, AdmitFault> {
         let fault = |cause: String| AdmitFault { partition: run.partition.to_string(), cause };
         let mut outcome = Outcome::default();
-        let candidates = self.screen(run, &mut outcome);
-        let decoded = self.decode(run, &candidates, &mut outcome).map_err(fault)?;
+        let screened = self.screen(run, &mut outcome);
+        let decoded = self.decode(run, &screened, &mut outcome).map_err(fault)?;
         let source = &self.tenant.sources[self.source];
         let mut verdicts = Verdicts::new(run, &decoded, &mut outcome);
         verdicts.refuse_non_finite(source);
@@ -97,9 +104,10 @@ impl Admission {
     }
 
     /// Frame, gate and inspection of each record, up to one that has to wait.
-    fn screen<'a>(&mut self, run: &'a Run, outcome: &mut Outcome) -> Vec<Candidate<'a>> {
+    fn screen<'a>(&mut self, run: &'a Run, outcome: &mut Outcome) -> Screened<'a> {
         let value_bytes_max = self.tenant.sources[self.source].record_bytes_max;
         let mut candidates = Vec::with_capacity(run.len());
+        let mut schemas: Vec<Arc<Accepted>> = Vec::new();
         let mut judged: Option<(SchemaId, Verdict)> = None;
         for row in 0..run.len() {
             let record = run.record(row);
@@ -116,7 +124,15 @@ impl Admission {
             };
             let verdict = match &judged {
                 Some((id, verdict)) if *id == schema => verdict,
-                _ => &judged.insert((schema, self.gate.verdict(schema))).1,
+                _ => {
+                    let verdict = self.gate.verdict(schema);
+                    if let Verdict::Accepted(accepted) = &verdict
+                        && !schemas.iter().any(|known| known.id == schema)
+                    {
+                        schemas.push(accepted.clone());
+                    }
+                    &judged.insert((schema, verdict)).1
+                }
             };
             match verdict {
                 Verdict::Accepted(accepted) => match accepted.inspector.inspect(datum) {
@@ -131,21 +147,16 @@ impl Admission {
                 }
             }
         }
-        candidates
+        Screened { candidates, schemas }
     }
 
     /// Decodes with one decoder per schema id and puts the rows back into offset order.
-    fn decode(&mut self, run: &Run, candidates: &[Candidate<'_>], outcome: &mut Outcome) -> Result<Decoded, String> {
-        let mut ids: Vec<SchemaId> = Vec::new();
-        for candidate in candidates {
-            if ids.last() != Some(&candidate.schema) && !ids.contains(&candidate.schema) {
-                ids.push(candidate.schema);
-            }
+    fn decode(&mut self, run: &Run, screened: &Screened<'_>, outcome: &mut Outcome) -> Result<Decoded, String> {
+        let mut parts = Vec::with_capacity(screened.schemas.len());
+        for accepted in &screened.schemas {
+            parts.push(self.decode_one(accepted, &screened.candidates, outcome)?);
         }
-        let mut parts = Vec::with_capacity(ids.len());
-        for id in &ids {
-            parts.push(self.decode_one(*id, candidates, outcome)?);
-        }
+        let ids: Vec<SchemaId> = screened.schemas.iter().map(|accepted| accepted.id).collect();
         let source = &self.tenant.sources[self.source];
         match parts.len() {
             0 => Ok(Decoded { rows: with_system_columns(source, run, None, &[])?, records: Vec::new(), schema_ids: Vec::new() }),
@@ -158,9 +169,15 @@ impl Admission {
         }
     }
 
-    fn decode_one(&mut self, id: SchemaId, candidates: &[Candidate<'_>], outcome: &mut Outcome) -> Result<(RecordBatch, Vec<u32>), String> {
+    fn decode_one(
+        &mut self,
+        accepted: &Arc<Accepted>,
+        candidates: &[Candidate<'_>],
+        outcome: &mut Outcome,
+    ) -> Result<(RecordBatch, Vec<u32>), String> {
+        let id = accepted.id;
         let of_id: Vec<&Candidate<'_>> = candidates.iter().filter(|candidate| candidate.schema == id).collect();
-        let decoder = self.decoder(id)?;
+        let decoder = self.decoder(accepted)?;
         let decoded = decoder.decode(of_id.iter().map(|candidate| candidate.datum)).map_err(|error| error.to_string())?;
         let mut rejected = decoded.rejected.into_iter().peekable();
         let mut records = Vec::with_capacity(of_id.len());
@@ -177,17 +194,14 @@ impl Admission {
     }
 
     /// The decoder of a schema; made anew when the gate has judged the id anew.
-    fn decoder(&mut self, id: SchemaId) -> Result<&mut Decoder, String> {
-        let Verdict::Accepted(accepted) = self.gate.verdict(id) else {
-            return Err(format!("schema {} lost its acceptance in the middle of a run", id.0));
-        };
-        let is_current = self.decoders.get(&id).is_some_and(|(known, _)| Arc::ptr_eq(known, &accepted));
+    fn decoder(&mut self, accepted: &Arc<Accepted>) -> Result<&mut Decoder, String> {
+        let is_current = self.decoders.get(&accepted.id).is_some_and(|(known, _)| Arc::ptr_eq(known, accepted));
         if !is_current {
             let reader = &self.tenant.sources[self.source].reader;
             let decoder = Decoder::new(&accepted.schema, reader).map_err(|error| error.to_string())?;
-            self.decoders.insert(id, (accepted, decoder));
+            self.decoders.insert(accepted.id, (accepted.clone(), decoder));
         }
-        self.decoders.get_mut(&id).map(|(_, decoder)| decoder).ok_or_else(|| "no decoder".to_owned())
+        self.decoders.get_mut(&accepted.id).map(|(_, decoder)| decoder).ok_or_else(|| "no decoder".to_owned())
     }
 }
 

@@ -18,6 +18,8 @@ use crate::kafka::{Broker, Failure, GroupConsumer, Reaction};
 
 /// Within this time fencings are counted together.
 const FENCING_WINDOW: Duration = Duration::from_secs(60);
+/// After so many refusals of the same epoch the tenant stops and says which topic refuses what.
+const REFUSALS_MAX: usize = 3;
 /// Pauses between tries to get a producer.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
@@ -57,6 +59,8 @@ pub struct Committer<B: Broker> {
     waits: Waits,
     ready: Option<Ready<B::Producer>>,
     fencings: VecDeque<Duration>,
+    /// Transactions in a row that the broker refused a record of.
+    refusals: usize,
 }
 
 impl<B: Broker> Committer<B> {
@@ -70,7 +74,7 @@ impl<B: Broker> Committer<B> {
     ) -> Result<Self, NoProducer> {
         let timeout = job.settings.transaction_timeout();
         let waits = Waits { init: timeout, transaction: timeout.mul_f64(0.9) };
-        let mut committer = Self { broker, job, transactional_id, clock, waits, ready: None, fencings: VecDeque::new() };
+        let mut committer = Self { broker, job, transactional_id, clock, waits, ready: None, fencings: VecDeque::new(), refusals: 0 };
         loop {
             match committer.ensure_producer() {
                 Ok(()) => return Ok(committer),
@@ -135,6 +139,7 @@ impl<B: Broker> Committer<B> {
         match end {
             End::Committed(ready) => {
                 self.ready = Some(ready);
+                self.refusals = 0;
                 status.ended(Outcome::Ok);
                 Committed::Yes
             }
@@ -149,7 +154,12 @@ impl<B: Broker> Committer<B> {
             End::Aborted(ready, failure) => {
                 self.ready = Some(ready);
                 status.ended(Outcome::Aborted);
-                Committed::No(failure)
+                self.refusals += usize::from(failure.is_refused);
+                match self.refusals >= REFUSALS_MAX {
+                    // The same records would be refused for ever.
+                    true => Committed::No(Failure { reaction: Reaction::Stop, ..failure }),
+                    false => Committed::No(failure),
+                }
             }
             End::Unknown(failure) => {
                 let outcome = if failure.is_fenced { Outcome::Fenced } else { Outcome::Unknown };

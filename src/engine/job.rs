@@ -54,7 +54,6 @@ struct OutputSchema {
 struct WindowStore {
     id: WindowStoreId,
     identity: String,
-    is_new: bool,
 }
 
 /// Why a job cannot start.
@@ -188,7 +187,9 @@ impl Job {
                 changelog, topic.partitions
             )));
         }
-        let is_new_here = store.is_new && self.store.progress(partition)?.is_some();
+        // New where the partition has state, but never had any of this window.
+        let progress = self.store.progress(partition)?;
+        let is_new_here = progress.is_some_and(|progress| !progress.changelogs.contains_key(&window.name));
         Ok(WindowPlan {
             window: window.name.clone(),
             store: store.id,
@@ -300,9 +301,8 @@ fn number_stores(tenant: &Tenant, store: &dyn StateStore) -> Result<HashMap<(Str
     for window in &tenant.windows {
         for topic in &tenant.sources[window.source].topics {
             let identity = identity_of(window, topic);
-            let is_new = !store.knows(&window.name, topic)?;
             let id = store.window(&identity)?;
-            stores.insert((window.name.clone(), topic.clone()), WindowStore { id, identity: identity.fingerprint(), is_new });
+            stores.insert((window.name.clone(), topic.clone()), WindowStore { id, identity: identity.fingerprint() });
         }
     }
     Ok(stores)
@@ -313,6 +313,8 @@ fn identity_of(window: &Window, topic: &str) -> WindowIdentity {
         window: window.name.clone(),
         topic: topic.to_owned(),
         size_us: window.size_us,
+        grace_us: window.grace_us,
+        emit: format!("{:?}", window.emit).to_lowercase(),
         by: window.by.iter().map(|column| format!("{} {}", column.name, column.expression.data_type())).collect(),
         aggregates: window.aggregates.iter().map(|aggregate| aggregate.sql.clone()).collect(),
         state: window.state.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect(),

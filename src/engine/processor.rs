@@ -60,6 +60,10 @@ pub struct TaskWindow {
 pub struct Processed {
     /// The record that has to wait for its schema; nothing from it on was taken.
     pub waiting_at: Option<(Offset, SchemaId)>,
+    /// How far stream time was ahead of each late record, microseconds.
+    pub late_by_us: Vec<i64>,
+    /// Largest distance between a record's event time and its Kafka timestamp, microseconds (C43).
+    pub distance_us: i64,
 }
 
 /// Processes the runs of one worker.
@@ -128,10 +132,13 @@ impl Processor {
             self.epoch.count_dead_letter(rejection);
             self.epoch.push(letter);
         }
+        let late = refused.iter().filter(|rejection| rejection.reason == "late");
+        let late_rows = late.filter_map(|rejection| admitted.records.binary_search(&(rejection.row as u32)).ok());
+        let late_by_us = late_rows.map(|row| stream[row].saturating_sub(admitted.times_us.value(row))).collect();
         if let Some(position) = admitted.position {
             self.advance(run, &admitted, position, stream.last().copied().or(stream_time_us), now);
         }
-        Ok(Processed { waiting_at: admitted.waiting_at })
+        Ok(Processed { waiting_at: admitted.waiting_at, late_by_us, distance_us: distance_us(run, &admitted) })
     }
 
     /// Offers admitted rows to every branch of their source.
@@ -247,7 +254,7 @@ impl Processor {
                     partition: partition.partition,
                     key: Some(keys::changelog_progress_key().into()),
                     value: Some(Bytes::from(serde_json::to_vec(&logged).expect("numbers and text always encode"))),
-                    timestamp_ms: advance.latest_ms.max(0),
+                    timestamp_ms: Outgoing::stamp(advance.latest_ms),
                     headers: Vec::new(),
                 });
                 let count = end.logged.entry((partition.clone(), name.clone())).or_default();
@@ -297,4 +304,12 @@ impl Processor {
     pub fn tenant(&self) -> &Arc<Tenant> {
         &self.tenant
     }
+}
+
+/// Largest distance between event time and Kafka timestamp among admitted rows, microseconds.
+fn distance_us(run: &Run, admitted: &Admitted) -> i64 {
+    let timestamps = admitted.records.iter().map(|record| run.timestamps_ms()[*record as usize].saturating_mul(1_000));
+    let distances =
+        admitted.times_us.values().iter().zip(timestamps).map(|(time, timestamp)| time.saturating_sub(timestamp).saturating_abs());
+    distances.max().unwrap_or(0)
 }

@@ -89,7 +89,7 @@ impl DeadLetterTopic {
             partition: run.partition.partition.rem_euclid(self.partitions.max(1)),
             key: record.key.map(|key| Bytes::copy_from_slice(&key[..key.len().min(KEY_BYTES_MAX)])),
             value: record.value.map(|value| Bytes::copy_from_slice(&value[..value_bytes.min(self.value_bytes_max)])),
-            timestamp_ms: record.timestamp_ms.max(0),
+            timestamp_ms: Outgoing::stamp(record.timestamp_ms),
             headers,
         }
     }

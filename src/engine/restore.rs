@@ -81,6 +81,13 @@ pub struct Facts {
     pub windows: Vec<WindowPlan>,
 }
 
+impl Facts {
+    /// Where the partition goes on.
+    pub fn start(&self) -> Position {
+        self.committed.unwrap_or(self.low)
+    }
+}
+
 /// What to do about the local state. Pure: facts in, decision out.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -231,7 +238,7 @@ impl Restore {
 
     /// Removes what the store holds of a window, before a replay from the beginning.
     fn forget(&self, plan: &WindowPlan, store: &dyn StateStore) -> Result<(), StoreFault> {
-        let stale = store.started_within(plan.store, self.facts.partition.partition, i64::MIN, i64::MAX)?;
+        let stale = store.started_within(plan.store, self.facts.partition.partition, i64::MIN, i64::MAX, usize::MAX)?;
         if stale.is_empty() {
             return Ok(());
         }
@@ -294,10 +301,10 @@ impl Restore {
         if was_replayed {
             self.check_logged()?;
         }
-        let position = self.facts.committed.unwrap_or(self.facts.low);
+        let position = self.facts.start();
         if was_replayed && !self.facts.windows.is_empty() {
             let logged = self.progress.changelogs.values().filter_map(|changelog| changelog.logged.as_ref()?.stream_time_us);
-            self.progress.stream_time_us = logged.max();
+            self.progress.stream_time_us = logged.max().max(self.progress.stream_time_us);
             if self.facts.committed.is_some() {
                 self.progress.position = position.0;
             }
@@ -335,7 +342,7 @@ impl Restore {
                 )));
             }
             let (logged, committed) = (logged.map(|logged| logged.position), self.facts.committed.map(|position| position.0));
-            if logged == committed || plan.may_start_empty {
+            if logged == committed || (logged.is_none() && plan.may_start_empty) {
                 continue;
             }
             return Err(self.refused(match (logged, committed) {
@@ -365,7 +372,7 @@ impl Restore {
         let Some(stream_time_us) = self.progress.stream_time_us else { return Ok(states) };
         for plan in &self.facts.windows {
             let Some(bound) = last_closed_start(stream_time_us, plan.size_us, plan.grace_us) else { continue };
-            for entry in store.started_within(plan.store, self.facts.partition.partition, i64::MIN, bound)? {
+            for entry in store.started_within(plan.store, self.facts.partition.partition, i64::MIN, bound, usize::MAX)? {
                 states.push((window_key(plan.store.0, self.facts.partition.partition, entry.start_us, &entry.key), None));
             }
         }

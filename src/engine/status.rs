@@ -5,13 +5,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::epoch::SealedEpoch;
+use super::processor::Processed;
 use crate::kafka::transaction::Phases;
 use crate::kafka::{Position, Rebalance, TopicPartition};
 use crate::telemetry::handle::{PartitionMetrics, TenantMetrics, WorkerMetrics};
 use crate::telemetry::health::HealthHandle;
-use crate::telemetry::metric::{CommitOutcome, Phase};
+use crate::telemetry::metric::{CommitOutcome, LagTo, Phase};
 
 pub use crate::telemetry::metric::CommitOutcome as Outcome;
+
+/// An event time this far from its record's Kafka timestamp is worth a warning.
+const FAR: Duration = Duration::from_secs(30 * 86_400);
+
+fn micros(us: i64) -> Duration {
+    Duration::from_micros(us.unsigned_abs())
+}
 
 /// What a worker is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +48,7 @@ struct Inner {
     workers: HashMap<usize, (WorkerState, WorkerMetrics)>,
     partitions: HashMap<TopicPartition, (PartitionMetrics, Option<Position>)>,
     waiting: HashMap<usize, usize>,
+    far_told: Duration,
     totals: Totals,
 }
 
@@ -141,11 +150,35 @@ impl Status {
         self.inner().partitions.remove(partition);
     }
 
-    /// Everything before `position` is committed or was not a record.
-    pub fn reached(&self, partition: &TopicPartition, position: Position) {
-        if let Some((_, reached)) = self.inner().partitions.get_mut(partition) {
+    /// Everything before `position` is committed or was not a record; `end` is where the partition ends, as far as known.
+    pub fn reached(&self, partition: &TopicPartition, position: Position, end: Option<Position>) {
+        if let Some((metrics, reached)) = self.inner().partitions.get_mut(partition) {
             *reached = Some(position);
+            if let Some(end) = end {
+                metrics.lag(LagTo::Hwm, u64::try_from(end.0 - position.0).unwrap_or(0));
+            }
         }
+    }
+
+    /// A run was processed.
+    pub fn processed(&self, took: Duration, processed: &Processed) {
+        self.metrics.phase(Phase::Process, took);
+        for late_by in &processed.late_by_us {
+            self.metrics.late(micros(*late_by));
+        }
+        let distance = micros(processed.distance_us);
+        self.metrics.event_time_distance(distance);
+        let mut inner = self.inner();
+        if distance > FAR && distance > inner.far_told * 2 {
+            inner.far_told = distance;
+            let days = distance.as_secs() / 86_400;
+            tracing::warn!(days, "event times lie far from the records' Kafka timestamps: a wrong unit, or a replay of old data");
+        }
+    }
+
+    /// An epoch was applied to the store.
+    pub fn stored(&self, took: Duration) {
+        self.metrics.phase(Phase::Store, took);
     }
 
     /// Whether every partition of `ends` was reached.

@@ -23,7 +23,9 @@ use crate::tenant::Tenant;
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause between starts.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// So many starts in a row without a committed epoch, after faults of our own, and the tenant is given up.
+/// A start that lived this long was a good one: pauses and counts begin again.
+const LONG_LIFE: Duration = Duration::from_secs(60);
+/// So many short-lived starts in a row, after faults of our own, and the tenant is given up.
 const FRUITLESS_STARTS_MAX: usize = 8;
 /// Step in which a stop is noticed while pausing.
 const STOP_STEP: Duration = Duration::from_millis(50);
@@ -117,12 +119,12 @@ impl<B: Broker> Supervisor<B> {
     fn run(mut self) -> Result<(), TenantFault> {
         let mut was_wrong = None;
         while !self.is_stopped() {
-            let before = self.parts.status.totals().records;
+            let began = self.parts.clock.monotonic();
             let fault = match self.run_once(was_wrong.take()) {
                 Ok(()) => return Ok(()),
                 Err(fault) => fault,
             };
-            if self.parts.status.totals().records > before {
+            if self.parts.clock.monotonic().saturating_sub(began) > LONG_LIFE {
                 (self.pause, self.fruitless) = (PAUSE_FIRST, 0);
             }
             if !self.passes(&fault) {

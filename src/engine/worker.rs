@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::commit::{Committed, Committer, NoProducer};
 use super::job::{Job, JobFault};
 use super::processor::{ProcessFault, Processor};
-use super::restore::{Restore, RestoreFault, Step};
+use super::restore::{Facts, Restore, RestoreFault, Step};
 use super::status::{Status, WorkerState};
 use crate::avro::Verdict;
 use crate::avro::frame::SchemaId;
@@ -25,6 +25,10 @@ use crate::store::StoreFault;
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// Wait between looks at something that others must change: a schema's verdict, a broker that is away.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// Wait before the client is asked again to resume a partition.
+const RESUME_WAIT: Duration = Duration::from_millis(5);
+/// A partition that cannot be resumed for this long needs a new client.
+const RESUME_WITHIN: Duration = Duration::from_secs(30);
 /// Wait for the group's positions; longer than a dead owner's transaction lives on a default broker (timeout and sweep, 10 s each).
 const POSITIONS_WAIT: Duration = Duration::from_secs(25);
 /// Changelog entries replayed between two polls.
@@ -75,8 +79,10 @@ pub struct Worker<B: Broker> {
     reader: B::Reader,
     stages: BTreeMap<TopicPartition, Stage>,
     restores: VecDeque<Restore>,
-    /// Restored, but the client was not able to resume them yet.
-    resuming: Vec<(TopicPartition, Position)>,
+    /// Restored or judged, but the client was not able to resume them yet; until when it has to be.
+    resuming: BTreeMap<TopicPartition, (Position, Deadline)>,
+    /// Assigned, but not answered yet: the group's positions are not known.
+    unanswered: Vec<TopicPartition>,
     /// Everything has to be taken up again from the group's positions.
     is_recovering: bool,
     next_look: Duration,
@@ -107,7 +113,8 @@ impl<B: Broker> Worker<B> {
             reader,
             stages: BTreeMap::new(),
             restores: VecDeque::new(),
-            resuming: Vec::new(),
+            resuming: BTreeMap::new(),
+            unanswered: Vec::new(),
             is_recovering: false,
             next_look: Duration::ZERO,
             next_report: Duration::ZERO,
@@ -134,16 +141,15 @@ impl<B: Broker> Worker<B> {
     /// One turn of the loop.
     fn turn(&mut self) -> Result<(), WorkerFault> {
         let wait = self.poll_wait();
-        let polled = match self.consumer.poll(self.job.settings.slice_records_max, wait) {
-            Ok(polled) => polled,
-            Err(failure) => return self.react(failure),
-        };
+        // A fault here means a dead client: the next start makes a new one.
+        let polled = self.consumer.poll(self.job.settings.slice_records_max, wait)?;
         for trouble in &polled.troubles {
             tracing::warn!(worker = self.number, %trouble, "broker trouble");
         }
         for rebalance in polled.rebalances {
             self.rebalance(rebalance)?;
         }
+        self.answer_assignment()?;
         if self.is_recovering {
             return self.recover();
         }
@@ -167,7 +173,8 @@ impl<B: Broker> Worker<B> {
     /// Tells how far fetching has come: past control records too, so that lag is 0 at the end of a transactional topic (C96).
     fn report(&mut self) -> Result<(), WorkerFault> {
         let now = self.clock.monotonic();
-        if !self.processor.epoch().is_empty() || now < self.next_report {
+        // After a failed commit the stages are ahead of what is committed.
+        if self.is_recovering || !self.processor.epoch().is_empty() || now < self.next_report {
             return Ok(());
         }
         self.next_report = now + IDLE_WAIT;
@@ -175,16 +182,21 @@ impl<B: Broker> Worker<B> {
             self.stages.iter().filter(|(_, stage)| matches!(stage, Stage::Running(_))).map(|(partition, _)| partition.clone()).collect();
         for (partition, position) in running.iter().zip(self.consumer.fetch_positions(&running)?) {
             let Some(Stage::Running(processed)) = self.stages.get(partition) else { continue };
-            self.status.reached(partition, position.map_or(*processed, |fetched| fetched.max(*processed)));
+            let reached = position.map_or(*processed, |fetched| fetched.max(*processed));
+            let end = self.consumer.known_end(partition);
+            self.status.reached(partition, reached, end);
         }
         Ok(())
     }
 
     fn poll_wait(&self) -> Duration {
+        if self.is_recovering || !self.unanswered.is_empty() {
+            return RETRY_WAIT;
+        }
         if !self.processor.epoch().is_empty() || !self.restores.is_empty() {
             return Duration::ZERO;
         }
-        if self.is_recovering { RETRY_WAIT } else { IDLE_WAIT }
+        if self.resuming.is_empty() { IDLE_WAIT } else { RESUME_WAIT }
     }
 
     /// Takes runs of running partitions into the epoch. Whether there were any.
@@ -196,7 +208,9 @@ impl<B: Broker> Worker<B> {
             let Some(end) = run.end() else { continue };
             took_any = true;
             self.status.first_record(self.clock.monotonic());
-            let processed = self.processor.process(&run, self.clock.monotonic())?;
+            let started = self.clock.monotonic();
+            let processed = self.processor.process(&run, started)?;
+            self.status.processed(self.clock.monotonic().saturating_sub(started), &processed);
             failpoint::at("process.done");
             let stage = match processed.waiting_at {
                 None => Stage::Running(end),
@@ -221,6 +235,7 @@ impl<B: Broker> Worker<B> {
         let mut judged = Vec::new();
         for (partition, stage) in &self.stages {
             if let Stage::Waiting(position, schema) = stage
+                && !self.resuming.contains_key(partition)
                 && let Some(gate) = self.job.gate(partition)
                 && !matches!(gate.verdict(*schema), Verdict::Pending)
             {
@@ -238,20 +253,27 @@ impl<B: Broker> Worker<B> {
     fn resume(&mut self, partition: &TopicPartition, position: Position) -> Result<(), WorkerFault> {
         match self.consumer.resume(partition, position) {
             Ok(()) => {
+                self.resuming.remove(partition);
                 self.stages.insert(partition.clone(), Stage::Running(position));
                 Ok(())
             }
-            // The client has not started to fetch the partition yet.
+            // The client has not started to fetch the partition yet, or still ends an earlier fetch.
             Err(failure) if failure.reaction == Reaction::Retry => {
-                self.resuming.push((partition.clone(), position));
-                Ok(())
+                let within = Deadline::after(&*self.clock, RESUME_WITHIN);
+                let (_, deadline) = self.resuming.entry(partition.clone()).or_insert((position, within));
+                match deadline.is_over(&*self.clock) {
+                    true => Err(Failure { reaction: Reaction::Rejoin, ..failure }.into()),
+                    false => Ok(()),
+                }
             }
-            Err(failure) => self.react(failure),
+            Err(failure) => Err(failure.into()),
         }
     }
 
     fn resume_restored(&mut self) -> Result<(), WorkerFault> {
-        for (partition, position) in std::mem::take(&mut self.resuming) {
+        let waiting: Vec<(TopicPartition, Position)> =
+            self.resuming.iter().map(|(partition, (position, _))| (partition.clone(), *position)).collect();
+        for (partition, position) in waiting {
             self.resume(&partition, position)?;
         }
         Ok(())
@@ -262,13 +284,14 @@ impl<B: Broker> Worker<B> {
         match rebalance {
             Rebalance::Assigned(partitions) => self.assigned(partitions),
             Rebalance::Revoked(partitions) => {
-                // One transaction spans all partitions: commit them all, then release (EOS-5).
-                if !self.is_recovering {
-                    failpoint::at("revoke.before_commit");
-                    self.commit()?;
-                    failpoint::at("revoke.after_commit");
-                }
-                self.release(&partitions)
+                // One transaction spans all partitions: commit them all, then release (EOS-5). Released they must be, whatever
+                // the commit came to: the client cannot even close before it is answered.
+                failpoint::at("revoke.before_commit");
+                let committed = if self.is_recovering { Ok(()) } else { self.commit() };
+                failpoint::at("revoke.after_commit");
+                self.is_recovering |= committed.is_err();
+                self.release(&partitions)?;
+                committed
             }
             Rebalance::Lost(partitions) => {
                 // Somebody else may own them by now: nothing open may be committed.
@@ -286,35 +309,64 @@ impl<B: Broker> Worker<B> {
         for partition in partitions {
             self.stages.remove(partition);
             self.restores.retain(|restore| restore.partition() != partition);
-            self.resuming.retain(|(resuming, _)| resuming != partition);
+            self.resuming.remove(partition);
+            self.unanswered.retain(|unanswered| unanswered != partition);
             self.processor.close(partition);
             self.status.released(partition);
         }
         self.consumer.unassign(partitions)?;
+        self.tell_if_running();
         Ok(())
     }
 
-    /// Takes partitions into the assignment, paused until they are restored (EOS-4).
-    fn assigned(&mut self, partitions: Vec<TopicPartition>) -> Result<(), WorkerFault> {
-        self.consumer.assign(&partitions)?;
-        if partitions.is_empty() {
-            return Ok(());
-        }
-        for partition in &partitions {
-            self.stages.insert(partition.clone(), Stage::Restoring);
-        }
-        if self.is_recovering {
-            return Ok(());
-        }
-        match self.begin_restores(&partitions) {
-            Err(WorkerFault::Restore(RestoreFault::Kafka(failure)) | WorkerFault::Kafka(failure)) => self.react(failure),
-            other => other,
+    /// Nothing to restore is as good as restored, also for a worker without partitions.
+    fn tell_if_running(&self) {
+        if self.restores.is_empty() && self.unanswered.is_empty() && !self.is_recovering {
+            self.status.worker(self.number, WorkerState::Running);
         }
     }
 
-    fn begin_restores(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerFault> {
+    fn assigned(&mut self, partitions: Vec<TopicPartition>) -> Result<(), WorkerFault> {
+        if partitions.is_empty() {
+            self.consumer.assign(&[])?;
+            self.tell_if_running();
+            return Ok(());
+        }
         self.status.worker(self.number, WorkerState::Restoring);
+        self.unanswered = partitions;
+        Ok(())
+    }
+
+    /// Takes assigned partitions in, paused until they are restored (EOS-4), as soon as their positions are known. The group
+    /// waits for the answer; heartbeats go on meanwhile.
+    fn answer_assignment(&mut self) -> Result<(), WorkerFault> {
+        if self.unanswered.is_empty() {
+            return Ok(());
+        }
+        let facts = match self.facts(&self.unanswered.clone()) {
+            Ok(facts) => facts,
+            Err(WorkerFault::Kafka(failure)) if failure.reaction != Reaction::Stop => {
+                tracing::warn!(worker = self.number, %failure, "positions of assigned partitions are not known yet");
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
+        let starts: Vec<_> = facts.iter().map(|facts| (facts.partition.clone(), facts.start())).collect();
+        self.consumer.assign(&starts)?;
+        for partition in self.unanswered.drain(..) {
+            self.stages.insert(partition, Stage::Restoring);
+        }
+        match self.is_recovering {
+            // Recovery takes all partitions up, these too.
+            true => Ok(()),
+            false => self.begin_restores(facts),
+        }
+    }
+
+    /// What a restore has to know about partitions: committed positions first, then everything that must not be older.
+    fn facts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Facts>, WorkerFault> {
         let committed = self.consumer.committed(partitions, POSITIONS_WAIT)?;
+        let mut all = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
             let low = self.consumer.watermarks(partition, POSITIONS_WAIT)?.low;
             if let Some(committed) = committed.filter(|committed| *committed < low) {
@@ -328,7 +380,14 @@ impl<B: Broker> Worker<B> {
                 }
                 .into());
             }
-            let facts = self.job.facts(partition, committed, low)?;
+            all.push(self.job.facts(partition, committed, low)?);
+        }
+        Ok(all)
+    }
+
+    fn begin_restores(&mut self, facts: Vec<Facts>) -> Result<(), WorkerFault> {
+        self.status.worker(self.number, WorkerState::Restoring);
+        for facts in facts {
             self.restores.push_back(Restore::begin(facts, &*self.job.store)?);
         }
         Ok(())
@@ -349,9 +408,7 @@ impl<B: Broker> Worker<B> {
                     self.restores.pop_front();
                     self.processor.open(&partition, task);
                     self.resume(&partition, position)?;
-                    if self.restores.is_empty() {
-                        self.status.worker(self.number, WorkerState::Running);
-                    }
+                    self.tell_if_running();
                     return Ok(());
                 }
                 Err(RestoreFault::Kafka(failure)) => return self.react(failure),
@@ -362,11 +419,13 @@ impl<B: Broker> Worker<B> {
 
     /// Seals the epoch and commits it.
     fn commit(&mut self) -> Result<(), WorkerFault> {
-        let Some(sealed) = self.processor.seal()? else { return Ok(()) };
+        let Some(mut sealed) = self.processor.seal()? else { return Ok(()) };
         match self.committer.commit(&sealed, &mut self.consumer, &self.status)? {
             Committed::Yes => {
                 failpoint::at("commit.before_store");
-                self.job.store.apply(sealed.changes.clone())?;
+                let started = self.clock.monotonic();
+                self.job.store.apply(std::mem::take(&mut sealed.changes))?;
+                self.status.stored(self.clock.monotonic().saturating_sub(started));
                 failpoint::at("commit.stored");
                 self.processor.settle(&sealed)?;
                 self.status.committed(&sealed, self.clock.monotonic());
@@ -405,28 +464,22 @@ impl<B: Broker> Worker<B> {
             worker.status.worker(worker.number, WorkerState::Recovering(failure.to_string()));
             Ok(())
         };
-        if !partitions.is_empty()
-            && let Err(failure) = self.consumer.pause(&partitions)
-        {
-            return again(self, failure);
+        if !partitions.is_empty() {
+            self.consumer.pause(&partitions)?;
         }
         match self.committer.ensure_producer() {
             Ok(()) => {}
             Err(NoProducer::Failed(failure)) => return again(self, failure),
             Err(fenced) => return Err(fenced.into()),
         }
-        match self.begin_restores(&partitions) {
-            Ok(()) => {
+        match self.facts(&partitions) {
+            Ok(facts) => {
                 self.is_recovering = false;
-                if partitions.is_empty() {
-                    self.status.worker(self.number, WorkerState::Running);
-                }
+                self.begin_restores(facts)?;
+                self.tell_if_running();
                 Ok(())
             }
-            Err(WorkerFault::Kafka(failure) | WorkerFault::Restore(RestoreFault::Kafka(failure))) => {
-                self.restores.clear();
-                again(self, failure)
-            }
+            Err(WorkerFault::Kafka(failure)) => again(self, failure),
             Err(other) => Err(other),
         }
     }

@@ -8,13 +8,14 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::port::Rebalance;
 use super::position::TopicPartition;
+use super::reaction::is_refusal;
 
 /// The callbacks of one client. librdkafka calls them only while the owner polls.
 #[derive(Debug, Default)]
@@ -22,6 +23,7 @@ pub struct Callbacks {
     rebalances: Mutex<VecDeque<Rebalance>>,
     is_closing: AtomicBool,
     coordinator_doubt: AtomicBool,
+    refusal: Mutex<Option<String>>,
 }
 
 impl Callbacks {
@@ -38,6 +40,11 @@ impl Callbacks {
     /// Whether the transaction coordinator's connection failed or timed out since the last call.
     pub fn take_coordinator_doubt(&self) -> bool {
         self.coordinator_doubt.swap(false, Ordering::Relaxed)
+    }
+
+    /// The last record that the broker refused for what it is, since the last call.
+    pub fn take_refusal(&self) -> Option<String> {
+        self.refusal.lock().ok().and_then(|mut refusal| refusal.take())
     }
 
     fn note(&self, rebalance: Rebalance) {
@@ -79,8 +86,10 @@ impl ConsumerContext for Callbacks {
         let named = partitions_of(partitions);
         let is_assign = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.is_closing.load(Ordering::Relaxed) {
-            if !is_assign && let Err(error) = consumer.incremental_unassign(partitions) {
-                tracing::debug!(%error, "partitions not released while closing");
+            // Unanswered, an event of either kind would keep the client from closing.
+            let answered = if is_assign { consumer.incremental_assign(partitions) } else { consumer.incremental_unassign(partitions) };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "rebalance not answered while closing");
             }
             return;
         }
@@ -97,8 +106,14 @@ impl ProducerContext for Callbacks {
 
     /// Only failures are reported; they fail the transaction too, which is where they are handled.
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
-        if let Err((error, _)) = result {
+        if let Err((error, message)) = result {
             tracing::debug!(%error, "record not delivered");
+            if error.rdkafka_error_code().is_some_and(is_refusal)
+                && let Ok(mut refusal) = self.refusal.lock()
+            {
+                let bytes = message.key_len() + message.payload_len();
+                *refusal = Some(format!("{}/{} refuses a record of {bytes} bytes: {error}", message.topic(), message.partition()));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic as ClientNewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::BaseProducer;
@@ -16,7 +16,7 @@ use super::consumer::Member;
 use super::ffi;
 use super::port::{Broker, NewTopic, TopicDescription};
 use super::producer::TxnProducer;
-use super::reaction::{Failure, Reaction};
+use super::reaction::Failure;
 use super::reader::PartitionReader;
 use super::settings::Settings;
 use crate::clock::SharedClock;
@@ -83,6 +83,9 @@ impl Cluster {
             config.set(key, value);
         }
         config
+            // EOS-8 reads the client's own words about the coordinator's connection.
+            .set_log_level(RDKafkaLogLevel::Info)
+            .set("log.connection.close", "true")
             .set("transactional.id", transactional_id)
             .set("enable.idempotence", "true")
             .set("transaction.timeout.ms", &timeout_ms)
@@ -156,7 +159,7 @@ impl Broker for Cluster {
         for answer in answers {
             match answer {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(Failure::new(Reaction::Stop, format!("create topic {topic}"), code)),
+                Err((topic, code)) => return Err(Failure::of_code(format!("create topic {topic}"), code)),
             }
         }
         Ok(())

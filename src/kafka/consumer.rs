@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use super::client::{Callbacks, list_of};
 use super::ffi::{self, FetchQueue, Fetched};
-use super::port::{GroupConsumer, Polled, Watermarks};
+use super::port::{GroupConsumer, Polled, Rebalance, Watermarks};
 use super::position::{Offset, Position, TopicPartition};
 use super::reaction::{Failure, Reaction};
 use super::slice::{Header, RunBuilder, Slice};
@@ -30,6 +30,8 @@ pub struct Member {
     // Before the client: a queue must not outlive it.
     fetched: FetchQueue,
     client: BaseConsumer<Callbacks>,
+    /// A rebalance that was handed out and not answered yet; the client cannot close before it is.
+    unanswered: Option<Rebalance>,
 }
 
 impl Member {
@@ -39,7 +41,7 @@ impl Member {
         let attempted = || format!("subscribe to {}", names.join(", "));
         let fetched = FetchQueue::new(client.client()).ok_or_else(|| Failure::new(Reaction::Stop, attempted(), "no queue"))?;
         client.subscribe(&names).map_err(|error| Failure::of(attempted(), &error))?;
-        Ok(Self { fetched, client })
+        Ok(Self { fetched, client, unanswered: None })
     }
 
     /// Serves rebalances and errors. Records come through [`FetchQueue`]; one that was fetched before its partition was
@@ -53,13 +55,26 @@ impl Member {
             }
         }
         polled.rebalances = self.client.context().take_rebalances();
+        if let Some(last) = polled.rebalances.last() {
+            self.unanswered = Some(last.clone());
+        }
         Ok(())
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.client.context().close();
+        let context = self.client.context();
+        context.close();
+        for rebalance in self.unanswered.take().into_iter().chain(context.take_rebalances()) {
+            let answered = match rebalance {
+                Rebalance::Assigned(partitions) => self.client.incremental_assign(&list_of(&partitions)),
+                Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) => self.client.incremental_unassign(&list_of(&partitions)),
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "rebalance not answered while closing");
+            }
+        }
     }
 }
 
@@ -90,28 +105,27 @@ impl GroupConsumer for Member {
         Ok(polled)
     }
 
-    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure> {
+    fn assign(&mut self, partitions: &[(TopicPartition, Position)]) -> Result<(), Failure> {
         let attempted = || format!("assign {} partitions", partitions.len());
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            // Nothing is read from here: the partition is paused, and resumed with a seek.
-            list.add_partition_offset(&partition.topic, partition.partition, ListOffset::End)
-                .map_err(|error| Failure::of(attempted(), &error))?;
-        }
+        // At explicit positions: a look-up of a logical one may be answered after a seek, and win.
+        let list = positions_list(partitions)?;
         self.client.incremental_assign(&list).map_err(|error| Failure::of(attempted(), &error))?;
-        for partition in partitions {
+        self.unanswered = None;
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        for (partition, _) in partitions {
             self.fetched.forward(self.client.client(), &partition.topic, partition.partition);
         }
-        match partitions.is_empty() {
-            true => Ok(()),
-            false => self.pause(partitions),
-        }
+        self.client.pause(&list).map_err(|error| Failure::of(attempted(), &error))
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure> {
         self.client
             .incremental_unassign(&list_of(partitions))
-            .map_err(|error| Failure::of(format!("release {} partitions", partitions.len()), &error))
+            .map_err(|error| Failure::of(format!("release {} partitions", partitions.len()), &error))?;
+        self.unanswered = None;
+        Ok(())
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure> {
@@ -156,13 +170,20 @@ impl GroupConsumer for Member {
         Ok(Watermarks { low: Position(low), high: Position(high) })
     }
 
+    fn known_end(&mut self, partition: &TopicPartition) -> Option<Position> {
+        ffi::known_end(self.client.client(), &partition.topic, partition.partition).map(Position)
+    }
+
     fn group(&mut self) -> Result<ConsumerGroupMetadata, Failure> {
         let attempted = "take group membership into a transaction";
-        match ffi::membership(self.client.client()) {
-            Some((member, generation)) if !member.is_empty() && generation >= 1 => {}
-            _ => return Err(Failure::new(Reaction::Rejoin, attempted, "this consumer is not a member of its group")),
+        let lost = || Failure::new(Reaction::Rejoin, attempted, "this consumer is not a member of its group");
+        let before = ffi::membership(self.client.client()).filter(|(member, generation)| !member.is_empty() && *generation >= 1);
+        let group = self.client.group_metadata().ok_or_else(lost)?;
+        // Generations only grow: equal before and after, the one in between is the same.
+        match before.is_some() && ffi::membership(self.client.client()) == before {
+            true => Ok(group),
+            false => Err(lost()),
         }
-        self.client.group_metadata().ok_or_else(|| Failure::new(Reaction::Rejoin, attempted, "no membership"))
     }
 
     fn fetch_positions(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Position>>, Failure> {

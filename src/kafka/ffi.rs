@@ -26,6 +26,15 @@ pub fn flush<C: ClientContext>(client: &Client<C>, wait: Duration) -> bool {
     answer == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
+/// A partition's high watermark as of the last fetch, without asking a broker.
+pub fn known_end<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<i64> {
+    let name = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client owns the handle; name and places outlive the call.
+    let answer = unsafe { c::rd_kafka_get_watermark_offsets(client.native_ptr(), name.as_ptr(), partition, &mut low, &mut high) };
+    (answer == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
+
 /// Member id and generation as of now.
 ///
 /// Before the first join and after a lost membership librdkafka hands out an empty member id and generation −1, which
@@ -205,7 +214,9 @@ impl<'a> Fetched<'a> {
                 return found;
             }
             let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
-            while c::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut length) == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            while c::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut length)
+                == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
                 found.push(Header { name: text(name), value: bytes(value, length).map(<[u8]>::to_vec) });
             }
         }

@@ -71,8 +71,8 @@ pub trait GroupConsumer: Send {
     /// Waits up to `wait` for a record or event, then takes what is there, at most `records_max` records.
     fn poll(&mut self, records_max: usize, wait: Duration) -> Result<Polled, Failure>;
 
-    /// Takes partitions into the assignment, paused; [`GroupConsumer::resume`] says where they begin.
-    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure>;
+    /// Takes partitions into the assignment at these positions, paused until [`GroupConsumer::resume`].
+    fn assign(&mut self, partitions: &[(TopicPartition, Position)]) -> Result<(), Failure>;
 
     /// Gives partitions up (EOS-5: after commit or abort only).
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure>;
@@ -91,6 +91,9 @@ pub trait GroupConsumer: Send {
 
     /// Where fetching stands: past records delivered and control records skipped; `None` before the first record.
     fn fetch_positions(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Position>>, Failure>;
+
+    /// The partition's high watermark as of the last fetch; asks nobody.
+    fn known_end(&mut self, partition: &TopicPartition) -> Option<Position>;
 
     /// The membership as of now; an error when this consumer is not a member (trap: an empty one is accepted unfenced).
     fn group(&mut self) -> Result<Self::Group, Failure>;
@@ -145,6 +148,11 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// A record's Kafka timestamp as it can be produced: librdkafka takes 0 for "now", which replay would not repeat (DET-1).
+    pub fn stamp(timestamp_ms: i64) -> i64 {
+        timestamp_ms.max(1)
+    }
+
     /// Bytes of key and value.
     pub fn bytes(&self) -> usize {
         self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
@@ -179,6 +187,9 @@ pub trait TransactionalProducer: Send {
 
     /// Whether the connection to the coordinator failed or timed out since the last call of this method (EOS-8).
     fn take_coordinator_doubt(&mut self) -> bool;
+
+    /// The record that the broker refused for what it is (too large, wrong time), if there was one since the last call.
+    fn take_refusal(&mut self) -> Option<String>;
 }
 
 /// Reads one partition at a time, read-committed, outside any group.

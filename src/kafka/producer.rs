@@ -15,7 +15,7 @@ use super::consumer::positions_list;
 use super::ffi;
 use super::port::{Outgoing, TransactionalProducer};
 use super::position::{Position, TopicPartition};
-use super::reaction::{Failure, Reaction};
+use super::reaction::{Failure, Reaction, is_fencing};
 use crate::clock::{Deadline, SharedClock};
 
 /// One wait for the client between polls of its event queue.
@@ -37,23 +37,35 @@ impl TxnProducer {
         format!("{what} with transactional id {}", self.transactional_id)
     }
 
+    /// Sorts an error. Once the client is dead its calls say no more than that; the first fatal error says why.
     fn failed(&self, what: &str, error: &KafkaError) -> Failure {
-        Failure::of(self.attempted(what), error)
+        let failure = Failure::of(self.attempted(what), error);
+        match self.client.client().fatal_error() {
+            Some((code, _)) if is_fencing(code) => Failure { is_fenced: true, ..failure },
+            _ => failure,
+        }
     }
 
     /// A fatal error that callbacks reported between calls.
     fn check_alive(&self, what: &str) -> Result<(), Failure> {
         match self.client.client().fatal_error() {
-            Some((_, text)) => Err(Failure::new(Reaction::ReplaceProducer, self.attempted(what), text)),
+            Some((code, text)) => {
+                Err(Failure { is_fenced: is_fencing(code), ..Failure::new(Reaction::ReplaceProducer, self.attempted(what), text) })
+            }
             None => Ok(()),
         }
+    }
+
+    /// Serves all events that are there: rdkafka serves one where no time is given, and each failed batch is one.
+    fn serve_events(&self) {
+        self.client.poll(Duration::from_millis(1));
     }
 
     /// Repeats a call in short steps, polling in between, while it answers `Retry` and time is left.
     fn in_steps(&self, what: &str, wait: Duration, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), Failure> {
         let deadline = Deadline::after(&*self.clock, wait);
         loop {
-            self.client.poll(Duration::ZERO);
+            self.serve_events();
             let Err(error) = call(STEP.min(deadline.left(&*self.clock))) else { return Ok(()) };
             let failure = self.failed(what, &error);
             if failure.reaction != Reaction::Retry || deadline.is_over(&*self.clock) {
@@ -100,10 +112,11 @@ impl TransactionalProducer for TxnProducer {
     fn drain(&mut self, wait: Duration) -> Result<(), Failure> {
         let deadline = Deadline::after(&*self.clock, wait);
         loop {
-            self.client.poll(Duration::ZERO);
             if ffi::flush(self.client.client(), STEP.min(deadline.left(&*self.clock))) {
                 return self.check_alive("drain");
             }
+            // Failed records are gone only when their reports are served.
+            self.serve_events();
             self.check_alive("drain")?;
             if deadline.is_over(&*self.clock) {
                 return Err(Failure::timed_out(Reaction::Abort, self.attempted("drain the producer"), wait));
@@ -127,8 +140,13 @@ impl TransactionalProducer for TxnProducer {
     }
 
     fn take_coordinator_doubt(&mut self) -> bool {
-        self.client.poll(Duration::ZERO);
+        self.serve_events();
         self.client.context().take_coordinator_doubt()
+    }
+
+    fn take_refusal(&mut self) -> Option<String> {
+        self.serve_events();
+        self.client.context().take_refusal()
     }
 }
 

@@ -35,12 +35,16 @@ pub struct Failure {
     pub cause: String,
     /// Whether a newer producer of the same transactional id has taken over, or the broker thinks so.
     pub is_fenced: bool,
+    /// Whether the broker refused a record for what it is: doing the same again cannot help.
+    pub is_refused: bool,
+    /// Whether authentication or authorisation failed.
+    pub is_forbidden: bool,
 }
 
 impl Failure {
     /// A failure of Testudo's own making.
     pub fn new(reaction: Reaction, attempted: impl Into<String>, cause: impl fmt::Display) -> Self {
-        Self { reaction, attempted: attempted.into(), cause: cause.to_string(), is_fenced: false }
+        Self { reaction, attempted: attempted.into(), cause: cause.to_string(), is_fenced: false, is_refused: false, is_forbidden: false }
     }
 
     /// A call that had not come to an end after `waited`.
@@ -50,9 +54,49 @@ impl Failure {
 
     /// Sorts a client error.
     pub fn of(attempted: impl Into<String>, error: &KafkaError) -> Self {
-        let is_fenced = matches!(error.rdkafka_error_code(), Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch));
-        Self { is_fenced, ..Self::new(reaction_to(error), attempted, error) }
+        let code = error.rdkafka_error_code();
+        Self {
+            is_fenced: code.is_some_and(is_fencing),
+            is_forbidden: code.is_some_and(is_forbidding),
+            ..Self::new(reaction_to(error), attempted, error)
+        }
     }
+
+    /// Sorts a bare code.
+    pub fn of_code(attempted: impl Into<String>, code: Code) -> Self {
+        Self { is_fenced: is_fencing(code), is_forbidden: is_forbidding(code), ..Self::new(reaction_to_code(code), attempted, code) }
+    }
+}
+
+/// Whether a code says that a newer producer has the transactional id.
+pub fn is_fencing(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+fn is_forbidding(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+            | Code::Authentication
+    )
+}
+
+/// Whether a code is about the record itself.
+pub fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::PolicyViolation
+    )
 }
 
 /// The one table: client error → reaction.
@@ -60,6 +104,11 @@ pub fn reaction_to(error: &KafkaError) -> Reaction {
     match error {
         KafkaError::Transaction(error) => reaction_to_transaction(error),
         KafkaError::Flush(_) => Reaction::Retry,
+        // These carry text only. A seek is refused while the client starts or stops to fetch; the others mean that client and
+        // group no longer agree, which a new member mends.
+        KafkaError::Seek(_) => Reaction::Retry,
+        KafkaError::Subscription(_) | KafkaError::PauseResume(_) => Reaction::Rejoin,
+        KafkaError::AdminOp(code) => reaction_to_code(*code),
         other => other.rdkafka_error_code().map_or(Reaction::Stop, reaction_to_code),
     }
 }
@@ -80,7 +129,8 @@ fn reaction_to_transaction(error: &RDKafkaError) -> Reaction {
     if by_code == Reaction::Stop { Reaction::Stop } else { Reaction::ReplaceProducer }
 }
 
-fn reaction_to_code(code: Code) -> Reaction {
+/// The reaction to a bare code.
+pub fn reaction_to_code(code: Code) -> Reaction {
     match code {
         Code::OperationTimedOut
         | Code::RequestTimedOut
@@ -104,7 +154,19 @@ fn reaction_to_code(code: Code) -> Reaction {
         | Code::Conflict
         | Code::PreviousInProgress
         | Code::WaitingForCoordinator
-        | Code::RebalanceInProgress => Reaction::Retry,
+        | Code::RebalanceInProgress
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownPartition
+        | Code::UnknownTopic
+        | Code::OffsetNotAvailable
+        | Code::KafkaStorageError
+        | Code::ReplicaNotAvailable
+        | Code::BrokerNotAvailable
+        | Code::NotController
+        | Code::InvalidReplicationFactor
+        | Code::Outdated
+        | Code::InProgress
+        | Code::Fail => Reaction::Retry,
         Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId | Code::AssignmentLost | Code::PollExceeded => {
             Reaction::Rejoin
         }

@@ -40,7 +40,7 @@ impl fmt::Debug for Settings {
 }
 
 /// Properties that Testudo's guarantee rests on: setting them from outside is refused.
-pub const RESERVED: [&str; 9] = [
+pub const RESERVED: [&str; 15] = [
     "enable.auto.commit",
     "enable.auto.offset.store",
     "isolation.level",
@@ -49,6 +49,12 @@ pub const RESERVED: [&str; 9] = [
     "group.id",
     "auto.offset.reset",
     "partitioner",
+    "partition.assignment.strategy",
+    "group.protocol",
+    "group.instance.id",
+    "enable.partition.eof",
+    "delivery.report.only.error",
+    "log.connection.close",
     "plugin.library.paths",
 ];
 

@@ -17,6 +17,9 @@ use super::reaction::{Failure, Reaction};
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
 
+/// A commit that takes longer was repeated inside the client, perhaps: it counts as doubt, whether or not a log line says so.
+const SLOW_COMMIT: Duration = Duration::from_secs(1);
+
 /// How long the steps of a transaction may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Waits {
@@ -121,7 +124,7 @@ impl<P: TransactionalProducer> Open<P> {
         }
         phases.commit = self.clock.monotonic().saturating_sub(started);
         failpoint::at("commit.done");
-        if self.producer.take_coordinator_doubt() || was_in_doubt {
+        if self.producer.take_coordinator_doubt() || was_in_doubt || phases.commit > SLOW_COMMIT {
             return End::CommittedInDoubt;
         }
         End::Committed(Ready { producer: self.producer, clock: self.clock, waits: self.waits })
@@ -132,7 +135,12 @@ impl<P: TransactionalProducer> Open<P> {
         if reason.reaction == Reaction::ReplaceProducer {
             return End::Unknown(reason);
         }
-        match self.producer.abort(self.deadline.left(&*self.clock).max(Duration::from_secs(1))) {
+        let aborted = self.producer.abort(self.deadline.left(&*self.clock).max(Duration::from_secs(1)));
+        let reason = match self.producer.take_refusal() {
+            Some(cause) => Failure { cause, is_refused: true, ..reason },
+            None => reason,
+        };
+        match aborted {
             Ok(()) if !self.producer.take_coordinator_doubt() => {
                 End::Aborted(Ready { producer: self.producer, clock: self.clock, waits: self.waits }, reason)
             }

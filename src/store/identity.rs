@@ -11,6 +11,10 @@ pub struct WindowIdentity {
     pub topic: String,
     /// Window length in microseconds.
     pub size_us: i64,
+    /// Grace in microseconds: which windows are closed already depends on it.
+    pub grace_us: i64,
+    /// When results are let out, `updates` or `final`.
+    pub emit: String,
     /// Names and types of the key columns.
     pub by: Vec<String>,
     /// The aggregates as SQL.
@@ -25,6 +29,12 @@ impl WindowIdentity {
         let mut differences = Vec::new();
         if self.size_us != stored.size_us {
             differences.push(format!("its size was {} s and is {} s", seconds(stored.size_us), seconds(self.size_us)));
+        }
+        if self.grace_us != stored.grace_us {
+            differences.push(format!("its grace was {} s and is {} s", seconds(stored.grace_us), seconds(self.grace_us)));
+        }
+        if self.emit != stored.emit {
+            differences.push(format!("it emitted {} and emits {}", stored.emit, self.emit));
         }
         for (what, now, then) in [
             ("key columns", &self.by, &stored.by),
@@ -59,6 +69,8 @@ mod tests {
             window: "w".into(),
             topic: "t".into(),
             size_us: 60_000_000,
+            grace_us: 0,
+            emit: "updates".into(),
             by: vec!["dev-id Utf8".into()],
             aggregates: vec!["avg(temperature)".into()],
             state: vec!["a0 UInt64".into()],

@@ -24,17 +24,21 @@ pub trait StateStore: Send + Sync + 'static {
     /// The number of a window's store; known ones must have the same identity.
     fn window(&self, identity: &WindowIdentity) -> Result<WindowStoreId, StoreFault>;
 
-    /// Whether this folder has known the window before.
-    fn knows(&self, window: &str, topic: &str) -> Result<bool, StoreFault>;
-
     /// How far a partition has come.
     fn progress(&self, partition: &TopicPartition) -> Result<Option<Progress>, StoreFault>;
 
     /// States by the keys of [`super::keys::window_key`], in the order asked.
     fn states(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFault>;
 
-    /// All windows of a partition whose start lies in `from ..= until`, by start and key.
-    fn started_within(&self, store: WindowStoreId, partition: i32, from_us: i64, until_us: i64) -> Result<Vec<Entry>, StoreFault>;
+    /// Windows of a partition whose start lies in `from ..= until`, by start and key, at most `entries_max`.
+    fn started_within(
+        &self,
+        store: WindowStoreId,
+        partition: i32,
+        from_us: i64,
+        until_us: i64,
+        entries_max: usize,
+    ) -> Result<Vec<Entry>, StoreFault>;
 
     /// Applies changes and progress at once, or not at all (EOS-3).
     fn apply(&self, changes: Changes) -> Result<(), StoreFault>;

@@ -115,10 +115,6 @@ impl StateStore for Store {
         Ok(WindowStoreId(number))
     }
 
-    fn knows(&self, window: &str, topic: &str) -> Result<bool, StoreFault> {
-        Ok(self.identities()?.iter().any(|(_, identity)| identity.window == window && identity.topic == topic))
-    }
-
     fn progress(&self, partition: &TopicPartition) -> Result<Option<Progress>, StoreFault> {
         self.read_json(&progress_key(partition))
     }
@@ -128,7 +124,14 @@ impl StateStore for Store {
         answers.into_iter().map(|answer| answer.map_err(|error| fault(&self.path, "read window states", &error))).collect()
     }
 
-    fn started_within(&self, store: WindowStoreId, partition: i32, from_us: i64, until_us: i64) -> Result<Vec<Entry>, StoreFault> {
+    fn started_within(
+        &self,
+        store: WindowStoreId,
+        partition: i32,
+        from_us: i64,
+        until_us: i64,
+        entries_max: usize,
+    ) -> Result<Vec<Entry>, StoreFault> {
         let mut range = ReadOptions::default();
         range.set_total_order_seek(true);
         if let Some(past) = until_us.checked_add(1) {
@@ -136,7 +139,7 @@ impl StateStore for Store {
         }
         let first = keys::window_key(store.0, partition, from_us, &[]);
         let mut entries = Vec::new();
-        for item in self.db.iterator_opt(IteratorMode::From(&first, Direction::Forward), range) {
+        for item in self.db.iterator_opt(IteratorMode::From(&first, Direction::Forward), range).take(entries_max) {
             let (key, value) = item.map_err(|error| fault(&self.path, "scan windows", &error))?;
             match keys::read_window_key(&key) {
                 Some(window) if window.store == store.0 && window.partition == partition => {

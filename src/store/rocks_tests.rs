@@ -8,6 +8,8 @@ fn identity() -> WindowIdentity {
         window: "analytics".into(),
         topic: "in".into(),
         size_us: 60_000_000,
+        grace_us: 0,
+        emit: "updates".into(),
         by: vec!["dev-id Utf8".into()],
         aggregates: vec!["count(*)".into()],
         state: vec!["a0 Int64".into()],
@@ -38,9 +40,10 @@ fn data_and_progress_come_back_after_reopening() {
 
     let id = store.window(&identity()).expect("the window is known");
     assert_eq!(store.progress(&partition).expect("readable"), Some(some_progress(7)));
-    let within = store.started_within(id, 2, 60_000_000, 180_000_000).expect("scannable");
+    let within = store.started_within(id, 2, 60_000_000, 180_000_000, 100).expect("scannable");
     assert_eq!(within.iter().map(|entry| entry.state[0]).collect::<Vec<_>>(), [1, 2, 3]);
-    assert!(store.started_within(id, 1, i64::MIN, i64::MAX).expect("scannable").is_empty());
+    assert_eq!(store.started_within(id, 2, i64::MIN, i64::MAX, 2).expect("scannable").len(), 2);
+    assert!(store.started_within(id, 1, i64::MIN, i64::MAX, 100).expect("scannable").is_empty());
     let found = store.states(&[keys::window_key(id.0, 2, 0, b"\x01k\0"), keys::window_key(id.0, 2, 1, b"\x01k\0")]).expect("readable");
     assert_eq!(found, [Some(vec![0]), None]);
 }

@@ -86,11 +86,6 @@ impl StateStore for MapStore {
         Ok(WindowStoreId(number as u32))
     }
 
-    fn knows(&self, window: &str, topic: &str) -> Result<bool, StoreFault> {
-        let inner = self.inner.lock().expect("not poisoned");
-        Ok(inner.windows.iter().any(|identity| identity.window == window && identity.topic == topic))
-    }
-
     fn progress(&self, partition: &TopicPartition) -> Result<Option<Progress>, StoreFault> {
         Ok(self.inner.lock().expect("not poisoned").progress.get(partition).cloned())
     }
@@ -100,14 +95,21 @@ impl StateStore for MapStore {
         Ok(keys.iter().map(|key| inner.states.get(key).cloned()).collect())
     }
 
-    fn started_within(&self, store: WindowStoreId, partition: i32, from_us: i64, until_us: i64) -> Result<Vec<Entry>, StoreFault> {
+    fn started_within(
+        &self,
+        store: WindowStoreId,
+        partition: i32,
+        from_us: i64,
+        until_us: i64,
+        entries_max: usize,
+    ) -> Result<Vec<Entry>, StoreFault> {
         let inner = self.inner.lock().expect("not poisoned");
         let of = |(key, state): (&Vec<u8>, &Vec<u8>)| {
             let window = keys::read_window_key(key)?;
             let is_within = window.store == store.0 && window.partition == partition && (from_us..=until_us).contains(&window.start_us);
             is_within.then(|| Entry { start_us: window.start_us, key: window.key.to_vec(), state: state.clone() })
         };
-        Ok(inner.states.iter().filter_map(of).collect())
+        Ok(inner.states.iter().filter_map(of).take(entries_max).collect())
     }
 
     fn apply(&self, changes: Changes) -> Result<(), StoreFault> {

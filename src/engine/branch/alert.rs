@@ -75,7 +75,7 @@ impl AlertBranch {
                 partition: self.topic.place(key),
                 key: Some(Bytes::copy_from_slice(key)),
                 value: Some(value),
-                timestamp_ms: run.timestamps_ms()[admitted.records[origin] as usize].max(0),
+                timestamp_ms: Outgoing::stamp(run.timestamps_ms()[admitted.records[origin] as usize]),
                 headers: Vec::new(),
             });
         }

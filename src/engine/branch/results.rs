@@ -89,7 +89,7 @@ pub fn records(
             partition: topic.place(&key),
             key: Some(key),
             value: Some(value),
-            timestamp_ms: finished.latest_ms.max(0),
+            timestamp_ms: Outgoing::stamp(finished.latest_ms),
             headers: vec![origin, version.clone()],
         });
     }

@@ -24,6 +24,9 @@ use crate::store::{Entry, StateChange, StateStore, WindowStoreId, keys};
 use crate::tenant::expression::evaluate_physical_rows;
 use crate::tenant::{Emit, Tenant, Window};
 
+/// So many untouched windows are closed in one epoch and partition at most: its transaction has to end in time.
+const SWEEP_MAX: usize = 20_000;
+
 /// One window of a tenant, for one worker.
 pub struct WindowBranch {
     tenant: Arc<Tenant>,
@@ -312,7 +315,11 @@ impl WindowBranch {
         };
         self.places[place].sweeping_until = Some(bound);
         let partition = self.places[place].partition.partition;
-        let mut closed: Vec<Entry> = store.started_within(self.places[place].store, partition, from, bound)?;
+        let mut closed: Vec<Entry> = store.started_within(self.places[place].store, partition, from, bound, SWEEP_MAX)?;
+        if let Some(last) = closed.last().filter(|_| closed.len() == SWEEP_MAX) {
+            // More may start where the last one does: the next epoch goes on from there.
+            self.places[place].sweeping_until = last.start_us.checked_sub(1);
+        }
         closed.retain(|entry| !self.groups.contains(place, entry.start_us, &entry.key));
         if closed.is_empty() {
             return Ok(());
@@ -402,7 +409,7 @@ impl SealedWindows {
             partition: place.partition.partition,
             key: Some(keys::changelog_key(start_us, key).into()),
             value,
-            timestamp_ms: latest_ms.max(0),
+            timestamp_ms: Outgoing::stamp(latest_ms),
             headers: Vec::new(),
         });
     }

@@ -129,6 +129,7 @@ fn an_unknown_column_is_underlined_inside_the_expression() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one file and its whole report, word for word")]
 fn every_mistake_of_a_file_is_reported_at_once() {
     let text = r#"tenant = "Zoo"
 databse = "x"
