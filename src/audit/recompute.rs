@@ -123,7 +123,7 @@ impl<'a> Recompute<'a> {
         let letter = ExpectedLetter {
             reasons,
             key: fnv(record.key.as_deref().unwrap_or_default()),
-            timestamp_ms: record.timestamp_ms.max(0),
+            timestamp_ms: record.timestamp_ms.max(1),
             value: (value.len(), fnv(value)),
         };
         self.expected.letters.insert((record.place(), stage.clone()), letter);
@@ -162,7 +162,7 @@ impl<'a> Recompute<'a> {
                 let key = row.key.as_bytes();
                 let place = self.place_of(&alert.declared.topic, key);
                 let found = self.expected.alerts.entry(index).or_default();
-                found.entry(identity(Some(key), record.timestamp_ms.max(0), place)).or_default().push((row_hash(fields), record.place()));
+                found.entry(identity(Some(key), record.timestamp_ms.max(1), place)).or_default().push((row_hash(fields), record.place()));
             }
         }
     }
@@ -249,7 +249,7 @@ impl WindowFold {
 
     fn hash(&self, window: &Window, start_us: i64, partition: i32) -> u128 {
         let fields = self.fields(window, start_us);
-        result_hash(fields.iter().map(|(name, value)| (*name, value)), self.latest_ms.max(0), partition)
+        result_hash(fields.iter().map(|(name, value)| (*name, value)), self.latest_ms.max(1), partition)
     }
 }
 

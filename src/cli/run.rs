@@ -14,8 +14,10 @@ use super::service::{Service, Surroundings};
 use super::sinks::Sinks;
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::Config;
+use crate::engine::branch::BranchFault;
 use crate::engine::commit::NoProducer;
 use crate::engine::job::JobFault;
+use crate::engine::processor::ProcessFault;
 use crate::engine::restore::RestoreFault;
 use crate::engine::status::Totals;
 use crate::engine::supervisor::TenantFault;
@@ -182,6 +184,7 @@ fn exit_of(fault: &TenantFault) -> Exit {
             WorkerFault::Kafka(failure)
             | WorkerFault::Producer(NoProducer::Failed(failure))
             | WorkerFault::Restore(RestoreFault::Kafka(failure)) => of_broker(failure),
+            WorkerFault::Process(ProcessFault::Branch(BranchFault::Store(fault))) => of_store(fault),
             WorkerFault::Process(_) => Exit::Failure,
         },
         TenantFault::Panicked(_) => Exit::Failure,

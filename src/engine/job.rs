@@ -196,8 +196,6 @@ impl Job {
             changelog: TopicPartition::new(changelog, partition.partition),
             changelog_id: topic.id.0.to_string(),
             identity: store.identity.clone(),
-            size_us: window.size_us,
-            grace_us: window.grace_us,
             may_start_empty: is_new_here || self.settings.start_empty.contains(&window.name),
         })
     }

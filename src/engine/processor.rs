@@ -53,6 +53,8 @@ pub struct TaskWindow {
     pub progress: ChangelogProgress,
     /// Identity of the declaration, for the changelog.
     pub identity: String,
+    /// Windows that start up to here are closed, reported and gone.
+    pub swept_until_us: Option<i64>,
 }
 
 /// What a run came to.
@@ -95,7 +97,7 @@ impl Processor {
     pub fn open(&mut self, partition: &TopicPartition, task: Task) {
         for branch in &mut self.windows {
             if let Some(window) = task.windows.get(&branch.declared().name) {
-                branch.open(partition, window.store, window.changelog.clone(), task.stream_time_us);
+                branch.open(partition, window.store, window.changelog.clone(), window.swept_until_us);
             }
         }
         self.tasks.insert(partition.clone(), task);
@@ -247,6 +249,7 @@ impl Processor {
                 let logged = LoggedProgress {
                     position: advance.position.0,
                     stream_time_us: advance.stream_time_us,
+                    swept_until_us: self.swept_until(name, partition),
                     identity: window.identity.clone(),
                 };
                 end.outgoing.push(Outgoing {
@@ -271,6 +274,10 @@ impl Processor {
             };
             end.changes.progress.push((partition.clone(), progress));
         }
+    }
+
+    fn swept_until(&self, window: &str, partition: &TopicPartition) -> Option<i64> {
+        self.windows.iter().find(|branch| branch.declared().name == window)?.swept_until(partition)
     }
 
     /// The sealed epoch is committed and stored.
@@ -308,8 +315,8 @@ impl Processor {
 
 /// Largest distance between event time and Kafka timestamp among admitted rows, microseconds.
 fn distance_us(run: &Run, admitted: &Admitted) -> i64 {
-    let timestamps = admitted.records.iter().map(|record| run.timestamps_ms()[*record as usize].saturating_mul(1_000));
-    let distances =
-        admitted.times_us.values().iter().zip(timestamps).map(|(time, timestamp)| time.saturating_sub(timestamp).saturating_abs());
-    distances.max().unwrap_or(0)
+    let timestamps = admitted.records.iter().map(|record| run.timestamps_ms()[*record as usize]);
+    // A record without a Kafka timestamp has none to be far from.
+    let stamped = admitted.times_us.values().iter().zip(timestamps).filter(|(_, timestamp_ms)| *timestamp_ms >= 0);
+    stamped.map(|(time, timestamp_ms)| time.saturating_sub(timestamp_ms.saturating_mul(1_000)).saturating_abs()).max().unwrap_or(0)
 }

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::branch::time::last_closed_start;
 use super::processor::{Task, TaskWindow};
 use crate::kafka::{Failure, Position, Reaction, Run, TopicPartition, TopicReader};
 use crate::store::keys::{ChangelogKey, read_changelog_key, window_key};
@@ -54,10 +53,6 @@ pub struct WindowPlan {
     pub changelog_id: String,
     /// Identity of the declaration.
     pub identity: String,
-    /// Length and grace, for what stream time has closed.
-    pub size_us: i64,
-    /// Grace in microseconds.
-    pub grace_us: i64,
     /// Whether it may have no changelog although its input was read: it is new, or its loss is accepted.
     pub may_start_empty: bool,
 }
@@ -315,7 +310,8 @@ impl Restore {
             let unknown = || ChangelogProgress { topic_id: plan.changelog_id.clone(), position: 0, logged: None };
             let progress = self.progress.changelogs.get(&plan.window).cloned().unwrap_or_else(unknown);
             let changelog: Arc<str> = plan.changelog.topic.clone();
-            (plan.window.clone(), TaskWindow { store: plan.store, changelog, progress, identity: plan.identity.clone() })
+            let swept_until_us = self.swept_until(plan);
+            (plan.window.clone(), TaskWindow { store: plan.store, changelog, progress, identity: plan.identity.clone(), swept_until_us })
         };
         let task = Task {
             source: self.facts.source,
@@ -366,17 +362,20 @@ impl Restore {
         Ok(())
     }
 
-    /// Windows that the restored stream time has closed: their tombstones may have been compacted away.
+    /// Windows that were closed and reported before: their tombstones may have been compacted away.
     fn closed_windows(&self, store: &dyn StateStore) -> Result<Vec<StateChange>, StoreFault> {
         let mut states = Vec::new();
-        let Some(stream_time_us) = self.progress.stream_time_us else { return Ok(states) };
         for plan in &self.facts.windows {
-            let Some(bound) = last_closed_start(stream_time_us, plan.size_us, plan.grace_us) else { continue };
+            let Some(bound) = self.swept_until(plan) else { continue };
             for entry in store.started_within(plan.store, self.facts.partition.partition, i64::MIN, bound, usize::MAX)? {
                 states.push((window_key(plan.store.0, self.facts.partition.partition, entry.start_us, &entry.key), None));
             }
         }
         Ok(states)
+    }
+
+    fn swept_until(&self, plan: &WindowPlan) -> Option<i64> {
+        self.progress.changelogs.get(&plan.window)?.logged.as_ref()?.swept_until_us
     }
 
     fn refused(&self, why: String) -> RestoreFault {

@@ -7,8 +7,6 @@ fn facts(committed: Option<i64>) -> Facts {
         changelog: TopicPartition::new("changelog", 0),
         changelog_id: "C1".into(),
         identity: "i".into(),
-        size_us: 60_000_000,
-        grace_us: 0,
         may_start_empty: false,
     };
     Facts {

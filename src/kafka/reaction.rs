@@ -57,6 +57,7 @@ impl Failure {
         let code = error.rdkafka_error_code();
         Self {
             is_fenced: code.is_some_and(is_fencing),
+            is_refused: code.is_some_and(is_refusal),
             is_forbidden: code.is_some_and(is_forbidding),
             ..Self::new(reaction_to(error), attempted, error)
         }

@@ -35,6 +35,8 @@ pub struct LoggedProgress {
     pub position: i64,
     /// Largest event time admitted, microseconds since 1970.
     pub stream_time_us: Option<i64>,
+    /// Windows that start up to here are closed, reported and gone, microseconds since 1970.
+    pub swept_until_us: Option<i64>,
     /// Who wrote it, to recognise a changelog whose window has changed.
     pub identity: String,
 }

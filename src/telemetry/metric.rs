@@ -196,7 +196,7 @@ impl Families {
             commit_phase: timed(into, "commit_phase_seconds", "Time of an epoch's phases", seconds),
             epoch_records: timed(into, "epoch_records", "Input records of an epoch", powers_of_four),
             consumer_lag: shown(into, "consumer_lag_records", "Records between the position and the partition's end"),
-            record_lateness: timed(into, "record_lateness_seconds", "How long after its window had closed a late record came", days),
+            record_lateness: timed(into, "record_lateness_seconds", "How far stream time was ahead of late records", days),
             event_time_distance: shown(into, "event_time_distance_seconds", "Largest distance seen between event time and Kafka timestamp"),
             restore_remaining: shown(into, "restore_entries_remaining", "Changelog entries still to be restored"),
             restored_entries: counted(into, "restored_entries", "Changelog entries restored"),

@@ -14,6 +14,7 @@ use testudo::clock::SystemClock;
 use testudo::engine::admit::Admission;
 use testudo::engine::branch::alert::alert_schema;
 use testudo::engine::branch::{AlertBranch, OutputTopic, WindowBranch};
+use testudo::engine::epoch::SealedEpoch;
 use testudo::engine::processor::{Processor, Task, TaskWindow};
 use testudo::engine::rejection::DeadLetterTopic;
 use testudo::kafka::{Offset, Outgoing, Run, RunBuilder, TopicPartition};
@@ -142,15 +143,19 @@ pub fn processor(tenant: &Arc<Tenant>, gate: &Arc<Gate>, store: &Arc<MapStore>, 
     let dead_letters = DeadLetterTopic { name: tenant.dead_letters_topic(), partitions: 1, value_bytes_max: 1_000_000 };
     let admission = Admission::new(tenant.clone(), 0, gate.clone());
     let mut processor = Processor::new(tenant.clone(), vec![admission], alerts.collect(), windows.collect(), dead_letters, store.clone());
-    let task_windows = tenant.windows.iter().enumerate().map(|(number, window)| {
+    processor.open(&TopicPartition::new("in", 0), task(tenant, 1, stream_time_us));
+    processor
+}
+
+/// Partition 0 of `in`, a topic of so many partitions, as restored.
+pub fn task(tenant: &Tenant, topic_partitions: i32, stream_time_us: Option<i64>) -> Task {
+    let windows = tenant.windows.iter().enumerate().map(|(number, window)| {
         let progress = ChangelogProgress { topic_id: "changelog".into(), position: 0, logged: None };
         let store = WindowStoreId(number as u32);
         let changelog = tenant.changelog_topic(window, "in");
-        (window.name.clone(), TaskWindow { store, changelog, progress, identity: "identity".into() })
+        (window.name.clone(), TaskWindow { store, changelog, progress, identity: "identity".into(), swept_until_us: None })
     });
-    let task = Task { source: 0, topic_partitions: 1, topic_id: "topic".into(), stream_time_us, windows: task_windows.collect() };
-    processor.open(&TopicPartition::new("in", 0), task);
-    processor
+    Task { source: 0, topic_partitions, topic_id: "topic".into(), stream_time_us, windows: windows.collect() }
 }
 
 /// A record of `in`.
@@ -197,10 +202,15 @@ pub fn feed(processor: &mut Processor, store: &MapStore, records: &[Input], slic
     produced
 }
 
-/// Seals, stores and settles the open epoch.
+/// Seals, stores and settles the open epoch, and returns what it produced.
 pub fn seal(processor: &mut Processor, store: &MapStore) -> Vec<Outgoing> {
-    let Some(sealed) = processor.seal().expect("sealed") else { return Vec::new() };
+    seal_epoch(processor, store).map(|sealed| sealed.outgoing).unwrap_or_default()
+}
+
+/// Seals, stores and settles the open epoch; `None` when nothing happened in it.
+pub fn seal_epoch(processor: &mut Processor, store: &MapStore) -> Option<SealedEpoch> {
+    let sealed = processor.seal().expect("sealed")?;
     store.apply(sealed.changes.clone()).expect("applied");
     processor.settle(&sealed).expect("settled");
-    sealed.outgoing
+    Some(sealed)
 }

@@ -4,7 +4,7 @@ use libtest_mimic::Failed;
 use testudo::stack::Stack;
 
 use crate::Test;
-use crate::job::{Job, READING, has_file};
+use crate::job::{Job, READING, SMALL_EPOCHS, has_file};
 
 pub const TESTS: &[Test] = &[
     ("killed_with_positions_sent", |stack| killed_at(stack, "commit.positions_sent")),
@@ -18,7 +18,8 @@ fn killed_at(stack: &Stack, point: &str) -> Result<(), Failed> {
     let job = Job::zoo(stack, 4)?;
     let schema = job.register(&job.topic("in"), READING)?;
     let setting = format!("{point}=4*off->return");
-    let mut dying = job.start("one", &[("FAILPOINTS", &setting), ("TESTUDO__ENGINE__EPOCH_RECORDS_MAX", "500")])?;
+    let [records, slice] = SMALL_EPOCHS;
+    let mut dying = job.start("one", &[("FAILPOINTS", &setting), records, slice])?;
     job.emulate(schema, 1, 20_000, None, &[])?;
     let status = dying.wait()?;
     assert!(!status.success(), "it must die at {point}, not end: {status}");
@@ -34,7 +35,7 @@ fn killed_from_outside(stack: &Stack) -> Result<(), Failed> {
     let schema = job.register(&job.topic("in"), READING)?;
     job.emulate(schema, 1, 60_000, None, &[])?;
     for share in [1, 2] {
-        let running = job.start("one", &[("TESTUDO__ENGINE__EPOCH_RECORDS_MAX", "1000")])?;
+        let running = job.start("one", &SMALL_EPOCHS)?;
         job.wait_committed(share * 5_000)?;
         running.kill()?;
     }

@@ -28,6 +28,9 @@ static NUMBER: AtomicUsize = AtomicUsize::new(0);
 /// The zoo's reading, version 1.
 pub const READING: &str = include_str!("../../avro/stream-topic-1-value.avsc");
 
+/// Environment that cuts epochs small, so that there are many commits to be hit.
+pub const SMALL_EPOCHS: [(&str, &str); 2] = [("TESTUDO__ENGINE__EPOCH_RECORDS_MAX", "500"), ("TESTUDO__ENGINE__SLICE_RECORDS_MAX", "250")];
+
 /// One tenant on the stack.
 pub struct Job<'s> {
     /// The stack.

@@ -6,7 +6,7 @@ use libtest_mimic::Failed;
 use testudo::stack::Stack;
 
 use crate::Test;
-use crate::job::{Job, READING, wait_for};
+use crate::job::{Job, READING, SMALL_EPOCHS, wait_for};
 use crate::zoo::send_under;
 
 pub const TESTS: &[Test] = &[
@@ -65,7 +65,7 @@ fn broker_restart(stack: &Stack) -> Result<(), Failed> {
     let job = Job::zoo(stack, 2)?;
     let schema = job.register(&job.topic("in"), READING)?;
     job.emulate(schema, 1, 20_000, None, &[])?;
-    let running = job.start("one", &[("TESTUDO__ENGINE__EPOCH_RECORDS_MAX", "500")])?;
+    let running = job.start("one", &SMALL_EPOCHS)?;
     job.wait_committed(2_000)?;
 
     stack.kill_broker()?;

@@ -91,10 +91,9 @@ impl WindowBranch {
         &self.tenant.windows[self.window]
     }
 
-    /// Starts to keep the windows of a restored partition. What its stream time has closed is gone already.
-    pub fn open(&mut self, partition: &TopicPartition, store: WindowStoreId, changelog: Arc<str>, stream_time_us: Option<i64>) {
+    /// Starts to keep the windows of a restored partition; those that start up to `swept_until` are closed and gone.
+    pub fn open(&mut self, partition: &TopicPartition, store: WindowStoreId, changelog: Arc<str>, swept_until: Option<i64>) {
         self.close(partition);
-        let swept_until = stream_time_us.and_then(|time| last_closed_start(time, self.declared().size_us, self.declared().grace_us));
         self.places.push(Place { partition: partition.clone(), store, changelog, swept_until, sweeping_until: None, is_open: true });
     }
 
@@ -341,6 +340,12 @@ impl WindowBranch {
         let rows = results::rows(window, &windows, &states)?;
         sealed.results.extend(results::records(window, &self.tenant.version, &self.topic, &mut self.encoder, &windows, &rows)?);
         Ok(())
+    }
+
+    /// How far a partition's windows are swept once the sealed epoch is committed.
+    pub fn swept_until(&self, partition: &TopicPartition) -> Option<i64> {
+        let place = self.places.iter().find(|place| place.is_open && place.partition == *partition)?;
+        place.sweeping_until.or(place.swept_until)
     }
 
     /// The epoch is committed: a new one begins.

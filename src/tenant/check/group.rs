@@ -15,6 +15,9 @@ use crate::tenant::names;
 /// Names in results that are not the tenant's to give.
 pub(super) const RESERVED: [&str; 4] = [WINDOW_START, WINDOW_END, "window", "_id"];
 
+/// Fields of a window's document, which its key columns stand beside.
+const OF_DOCUMENTS: [&str; 4] = ["origin", "source", "schema_id", "tenant_version"];
+
 /// Checks a window's `by`; names and expressions of those that are right.
 pub(super) fn check(
     raw: &RawWindow,
@@ -74,7 +77,7 @@ fn name_of(item: &Located<String>, expression: &Expression, earlier: &[(String, 
         return Err(format!("a part of a window's key is named by its column, and `{}` is of {count} columns", item.value));
     };
     names::check_column(name)?;
-    if RESERVED.contains(&name.as_str()) {
+    if RESERVED.contains(&name.as_str()) || OF_DOCUMENTS.contains(&name.as_str()) {
         return Err(format!("`{name}` is a name of the results' own: rename the column in the source's `columns`"));
     }
     if let Some((other, _)) = earlier.iter().find(|(other, _)| avro_name(other) == avro_name(name)) {
