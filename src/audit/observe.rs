@@ -22,6 +22,7 @@ use super::recompute::WriterSchema;
 use crate::avro::frame::SchemaId;
 use crate::avro::registry::{Registry, RegistryFault};
 use crate::clock::{Clock, Deadline, SystemClock};
+use crate::kafka::client::Callbacks;
 use crate::kafka::{Settings, TopicPartition};
 use crate::tenant::CollectionOf;
 
@@ -36,8 +37,8 @@ const REGISTRY_TRIES: u32 = 5;
 
 /// The cluster, seen by two consumers: one read committed, one that sees high watermarks.
 pub struct Cluster {
-    committed: BaseConsumer,
-    uncommitted: BaseConsumer,
+    committed: BaseConsumer<Callbacks>,
+    uncommitted: BaseConsumer<Callbacks>,
     clock: Arc<dyn Clock>,
 }
 
@@ -100,7 +101,7 @@ impl Cluster {
         Ok(positions)
     }
 
-    fn bounds(&self, consumer: &BaseConsumer, partition: &TopicPartition) -> Result<(i64, i64), AuditError> {
+    fn bounds(&self, consumer: &BaseConsumer<Callbacks>, partition: &TopicPartition) -> Result<(i64, i64), AuditError> {
         let attempted = || format!("read the bounds of {partition}");
         consumer
             .fetch_watermarks(&partition.topic, partition.partition, REQUEST_WAIT)
@@ -180,7 +181,7 @@ impl Cluster {
     }
 }
 
-fn consumer(settings: &Settings, group: &str, isolation: &str) -> Result<BaseConsumer, AuditError> {
+fn consumer(settings: &Settings, group: &str, isolation: &str) -> Result<BaseConsumer<Callbacks>, AuditError> {
     let mut config = settings.client("testudo-audit");
     for (key, value) in &settings.consumer {
         config.set(key, value);
@@ -192,7 +193,7 @@ fn consumer(settings: &Settings, group: &str, isolation: &str) -> Result<BaseCon
         .set("auto.offset.reset", "earliest")
         .set("enable.partition.eof", "true")
         .set("isolation.level", isolation);
-    config.create().map_err(|error| AuditError::kafka("create a consumer".into(), &error))
+    config.create_with_context(Callbacks::default()).map_err(|error| AuditError::kafka("create a consumer".into(), &error))
 }
 
 fn record_of(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> InputRecord {

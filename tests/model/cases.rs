@@ -47,7 +47,7 @@ fn records_of_two_writer_schemas_come_out_in_offset_order_with_their_values() {
 
     assert_eq!(rig.refused(), [""; 0]);
     assert_eq!(rig.column("all", "dev_id"), (0..8).map(|number| Value::String(format!("d{number}"))).collect::<Vec<_>>());
-    assert_eq!(rig.column("all", "battery"), (0..8).map(|number| Value::Double(f64::from(2_900 + number))).collect::<Vec<_>>());
+    assert_eq!(rig.column("all", "battery"), (0..8i32).map(|number| Value::Double(f64::from(2_900 + number))).collect::<Vec<_>>());
     let tags = |number: i32| Value::Array(vec![Value::Union(1, Box::new(Value::Int(7 + number)))]);
     assert_eq!(rig.column("all", "tags"), (0..8).map(tags).collect::<Vec<_>>());
 }
@@ -226,16 +226,14 @@ fn a_kafka_key_that_is_not_the_key_is_refused_with_the_remedy() {
 fn a_key_that_belongs_to_another_partition_is_refused() {
     let mut rig = all();
     rig.processor.open(&TopicPartition::new("in", 0), task(&rig.tenant, 4, None));
-    let devices: Vec<String> = (0..16).map(|number| format!("d{number}")).collect();
-    let is_here = |device: &String| Partitioner::Murmur2.place(device.as_bytes(), 4) == Some(0);
-    let strangers: Vec<String> =
-        (0..).zip(&devices).filter(|(_, device)| !is_here(device)).map(|(offset, _): (i32, _)| format!("{offset} key wrong-partition")).collect();
+    let is_here = |number: &i32| Partitioner::Murmur2.place(format!("d{number}").as_bytes(), 4) == Some(0);
+    let strangers: Vec<i32> = (0..16).filter(|number| !is_here(number)).collect();
 
-    rig.epoch(&devices.iter().map(|device| reading(device, NOW_MS, None, 20.0)).collect::<Vec<_>>());
+    rig.epoch(&(0..16).map(|number| reading(&format!("d{number}"), NOW_MS, None, 20.0)).collect::<Vec<_>>());
 
-    assert!((1..devices.len()).contains(&strangers.len()), "{strangers:?}");
-    assert_eq!(rig.refused(), strangers);
-    assert_eq!(rig.of("all").len(), devices.len() - strangers.len());
+    assert!((1..16).contains(&strangers.len()), "{strangers:?}");
+    assert_eq!(rig.refused(), strangers.iter().map(|offset| format!("{offset} key wrong-partition")).collect::<Vec<_>>());
+    assert_eq!(rig.of("all").len(), 16 - strangers.len());
 }
 
 #[test]
@@ -278,8 +276,11 @@ enum Kind {
 
 fn kinds() -> impl Strategy<Value = Vec<Kind>> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..12);
-    let reading = (0u8..3, 0i64..120, proptest::option::of(0i64..3))
-        .prop_map(|(device, seconds, battery)| Kind::Reading { device, seconds, battery });
+    let reading = (0u8..3, 0i64..120, proptest::option::of(0i64..3)).prop_map(|(device, seconds, battery)| Kind::Reading {
+        device,
+        seconds,
+        battery,
+    });
     let plain = prop_oneof![Just(Kind::Tombstone), Just(Kind::NotFinite), Just(Kind::OtherKey), Just(Kind::NoKey), Just(Kind::Future)];
     let kind = prop_oneof![6 => reading, 4 => plain, 1 => bytes().prop_map(Kind::Garbage), 1 => bytes().prop_map(Kind::Longer)];
     proptest::collection::vec(kind, 1..80)
@@ -290,7 +291,7 @@ fn input(kind: &Kind) -> Input {
     match kind {
         Kind::Reading { device, seconds, battery } => reading(&format!("d{device}"), NOW_MS - 1_000 * seconds, *battery, 20.0),
         Kind::Tombstone => Input { value: None, ..good() },
-        Kind::Garbage(bytes) => Input { value: Some(bytes.clone()), ..good() },
+        Kind::Garbage(bytes) => Input { value: Some([&[0xff][..], bytes].concat()), ..good() },
         Kind::Longer(bytes) => Input { value: good().value.map(|value| [&value[..], bytes].concat()), ..good() },
         Kind::NotFinite => reading("d1", NOW_MS, Some(1), f64::NAN),
         Kind::OtherKey => Input { key: Some(b"other".to_vec()), ..good() },
