@@ -29,7 +29,7 @@ test: prepare check unit stack-tests ## All that a change must pass: check, unit
 check: prepare ## Format, lints, documentation
 	$(STEP) "format" 2 $(CARGO) fmt --check
 	$(STEP) "lints" 60 $(CARGO) clippy $(TESTED) --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(STEP) "documentation" 15 $(CARGO) doc $(TESTED) --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" $(STEP) "documentation" 15 $(CARGO) doc $(TESTED) --lib --no-deps --document-private-items --quiet
 
 unit: prepare ## Unit and model tests, without a network
 	$(STEP) "unit and model tests" 60 $(CARGO) test $(TESTED) --lib --test model

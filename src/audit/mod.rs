@@ -3,7 +3,7 @@
 //! It reads the inputs up to the group's committed positions and recomputes what should have come of them, by
 //! docs/semantics.md alone, with code that shares nothing with the engine: no columns, no DataFusion evaluation, no epochs,
 //! one record and one row at a time. Then it reads what is there — outputs and dead letters read committed, MongoDB, the store —
-//! and compares: [`compare`] is pure, facts in, [`Report`] out. What it does not know it does not guess: such a branch is named
+//! and compares: [`compare()`] is pure, facts in, [`Report`] out. What it does not know it does not guess: such a branch is named
 //! in a warning and left out.
 //!
 //! Not recomputed: approximate aggregates; `output-too-large`, which only the encoder can know.

@@ -37,7 +37,7 @@ pub struct Args {
     /// Topic to send to; each one given gets a client of its own, with a seed of its own.
     #[arg(long = "topic", value_name = "TOPIC", default_values = ["stream-topic-1", "stream-topic-2"])]
     topics: Vec<String>,
-    /// Avro schema of the values [default: avro/<TOPIC>-value.avsc]
+    /// Avro schema of the values [default: `avro/TOPIC-value.avsc`]
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
     /// Field of the schema that becomes the Kafka key.

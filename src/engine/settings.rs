@@ -12,6 +12,9 @@ pub struct Settings {
     pub workers: usize,
     /// An epoch is sealed when it is this old, milliseconds.
     pub commit_interval_ms: u64,
+    /// Shortest pause between two transactions of a worker, milliseconds: while the coordinator still writes the markers of the
+    /// last one, it answers the next with CONCURRENT_TRANSACTIONS, and the client waits 20 ms before it asks again.
+    pub commit_pause_ms: u64,
     /// An epoch is sealed at this many records.
     pub epoch_records_max: usize,
     /// An epoch is sealed when its outputs reach this many bytes.
@@ -35,6 +38,7 @@ impl Default for Settings {
         Self {
             workers: 0,
             commit_interval_ms: 100,
+            commit_pause_ms: 5,
             epoch_records_max: 100_000,
             epoch_bytes_max: 32 << 20,
             slice_records_max: 8_192,
@@ -59,6 +63,11 @@ impl Settings {
     /// Age at which an epoch is sealed.
     pub fn commit_interval(&self) -> Duration {
         Duration::from_millis(self.commit_interval_ms)
+    }
+
+    /// Shortest pause between two transactions.
+    pub fn commit_pause(&self) -> Duration {
+        Duration::from_millis(self.commit_pause_ms)
     }
 
     /// `transaction.timeout.ms`.

@@ -87,6 +87,7 @@ pub struct Worker<B: Broker> {
     is_recovering: bool,
     next_look: Duration,
     next_report: Duration,
+    next_commit: Duration,
 }
 
 impl<B: Broker> Worker<B> {
@@ -118,6 +119,7 @@ impl<B: Broker> Worker<B> {
             is_recovering: false,
             next_look: Duration::ZERO,
             next_report: Duration::ZERO,
+            next_commit: Duration::ZERO,
             job,
             clock,
             status,
@@ -164,7 +166,8 @@ impl<B: Broker> Worker<B> {
             settings.epoch_records_max,
             settings.epoch_bytes_max,
         );
-        if is_due || !took_records {
+        let has_run_dry = !took_records && self.pause_left().is_zero();
+        if is_due || has_run_dry {
             self.commit()?;
         }
         self.report()
@@ -189,12 +192,20 @@ impl<B: Broker> Worker<B> {
         Ok(())
     }
 
+    /// How long the next transaction has to wait for the last one's markers.
+    fn pause_left(&self) -> Duration {
+        self.next_commit.saturating_sub(self.clock.monotonic())
+    }
+
     fn poll_wait(&self) -> Duration {
         if self.is_recovering || !self.unanswered.is_empty() {
             return RETRY_WAIT;
         }
-        if !self.processor.epoch().is_empty() || !self.restores.is_empty() {
+        if !self.restores.is_empty() {
             return Duration::ZERO;
+        }
+        if !self.processor.epoch().is_empty() {
+            return self.pause_left();
         }
         if self.resuming.is_empty() { IDLE_WAIT } else { RESUME_WAIT }
     }
@@ -428,7 +439,9 @@ impl<B: Broker> Worker<B> {
                 self.status.stored(self.clock.monotonic().saturating_sub(started));
                 failpoint::at("commit.stored");
                 self.processor.settle(&sealed)?;
-                self.status.committed(&sealed, self.clock.monotonic());
+                let now = self.clock.monotonic();
+                self.next_commit = now + self.job.settings.commit_pause();
+                self.status.committed(&sealed, now);
                 Ok(())
             }
             Committed::No(failure) => self.react(failure),

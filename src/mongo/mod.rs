@@ -1,7 +1,7 @@
 //! The sink: carries committed results, alerts and admitted readings to MongoDB, where repeating changes nothing (SINK-1).
 //!
 //! A record's way: [`intake`] polls it from a committed topic; [`rows`] says what it becomes, [`results`] and [`readings`] decode it;
-//! [`document`] makes a document of its [`column`]s; [`statement`] guards it; [`write`](mod@write) sends it and reads the [`answer`]; then
+//! [`document`] makes a document of its [`column`](mod@column)s; [`statement`] guards it; [`write`](mod@write) sends it and reads the [`answer`]; then
 //! [`sink`] commits the position.
 
 pub mod settings;

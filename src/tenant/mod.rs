@@ -1,7 +1,7 @@
 //! What a tenant declares: the TOML file, its checks, and the compiled job.
 //!
 //! In reading order: a file's text becomes a tree that knows where everything stands ([`tree`], with overrides laid over it), the tree
-//! becomes the raw shape ([`file`]), and [`check`] turns that into the [`model`], compiling every expression on the way. Nothing here
+//! becomes the raw shape ([`file`](mod@file)), and [`check`] turns that into the [`model`], compiling every expression on the way. Nothing here
 //! stops at the first mistake: all of them come back at once as [`fault::Faults`].
 
 pub mod fault;
