@@ -19,6 +19,7 @@ pub mod restore;
 pub mod job;
 pub mod status;
 
+mod assignment;
 pub mod commit;
 pub mod worker;
 

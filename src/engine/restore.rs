@@ -180,6 +180,13 @@ impl Restore {
         &self.facts.partition
     }
 
+    /// Changelog entries of the current window that are still to be read, at most: control records count too.
+    pub fn remaining(&self) -> u64 {
+        let Some(Replaying { window, end }) = &self.replaying else { return 0 };
+        let position = self.progress.changelogs.get(&self.facts.windows[*window].window).map_or(0, |changelog| changelog.position);
+        u64::try_from(end.0 - position).unwrap_or(0)
+    }
+
     /// Does a bounded part of the work: at most `entries_max` changelog records.
     pub fn step(
         &mut self,

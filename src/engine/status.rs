@@ -8,7 +8,7 @@ use super::epoch::SealedEpoch;
 use super::processor::Processed;
 use crate::kafka::transaction::Phases;
 use crate::kafka::{Position, Rebalance, TopicPartition};
-use crate::telemetry::handle::{PartitionMetrics, TenantMetrics, WorkerMetrics};
+use crate::telemetry::handle::{PartitionMetrics, RestoreMetrics, TenantMetrics, WorkerMetrics};
 use crate::telemetry::health::HealthHandle;
 use crate::telemetry::metric::{CommitOutcome, LagTo, Phase};
 
@@ -47,6 +47,7 @@ pub struct Status {
 struct Inner {
     workers: HashMap<usize, (WorkerState, WorkerMetrics)>,
     partitions: HashMap<TopicPartition, (PartitionMetrics, Option<Position>)>,
+    restores: HashMap<TopicPartition, (RestoreMetrics, u64)>,
     waiting: HashMap<usize, usize>,
     far_told: Duration,
     totals: Totals,
@@ -138,16 +139,37 @@ impl Status {
         });
     }
 
+    /// A partition's state is being restored.
+    pub fn restoring(&self, partition: &TopicPartition, restored: u64, remaining: u64) {
+        let mut inner = self.inner();
+        let metrics = &self.metrics;
+        let (shown, known) =
+            inner.restores.entry(partition.clone()).or_insert_with(|| (metrics.restore(&partition.topic, partition.partition), 0));
+        shown.progress(restored.saturating_sub(*known), remaining);
+        *known = restored;
+    }
+
+    /// Where a partition's committed records end.
+    pub fn stable_end(&self, partition: &TopicPartition, end: Position) {
+        if let Some((metrics, Some(reached))) = self.inner().partitions.get(partition) {
+            metrics.lag(LagTo::Lso, u64::try_from(end.0 - reached.0).unwrap_or(0));
+        }
+    }
+
     /// A partition may be processed from `position` on, after so many changelog entries.
     pub fn restored(&self, partition: &TopicPartition, entries: u64, position: Position) {
         let metrics = self.metrics.partition(&partition.topic, partition.partition);
-        self.metrics.restore(&partition.topic, partition.partition).progress(entries, 0);
-        self.inner().partitions.insert(partition.clone(), (metrics, Some(position)));
+        self.restoring(partition, entries, 0);
+        let mut inner = self.inner();
+        inner.restores.remove(partition);
+        inner.partitions.insert(partition.clone(), (metrics, Some(position)));
     }
 
     /// A partition was given up.
     pub fn released(&self, partition: &TopicPartition) {
-        self.inner().partitions.remove(partition);
+        let mut inner = self.inner();
+        inner.partitions.remove(partition);
+        inner.restores.remove(partition);
     }
 
     /// Everything before `position` is committed or was not a record; `end` is where the partition ends, as far as known.

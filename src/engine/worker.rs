@@ -12,25 +12,25 @@ use std::time::Duration;
 use super::commit::{Committed, Committer, NoProducer};
 use super::job::{Job, JobFault};
 use super::processor::{ProcessFault, Processor};
-use super::restore::{Facts, Restore, RestoreFault, Step};
+use super::restore::{Restore, RestoreFault, Step};
 use super::status::{Status, WorkerState};
 use crate::avro::Verdict;
 use crate::avro::frame::SchemaId;
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
-use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, Rebalance, Run, TopicPartition};
+use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, Run, TopicPartition};
 use crate::store::StoreFault;
 
 /// Wait for records while nothing is going on.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// Wait between looks at something that others must change: a schema's verdict, a broker that is away.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// How often a last stable offset is asked for.
+const STABLE_END_EVERY: Duration = Duration::from_millis(500);
 /// Wait before the client is asked again to resume a partition.
 const RESUME_WAIT: Duration = Duration::from_millis(5);
 /// A partition that cannot be resumed for this long needs a new client.
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
-/// Wait for the group's positions; longer than a dead owner's transaction lives on a default broker (timeout and sweep, 10 s each).
-const POSITIONS_WAIT: Duration = Duration::from_secs(25);
 /// Changelog entries replayed between two polls.
 const RESTORE_ENTRIES_MAX: usize = 20_000;
 
@@ -58,7 +58,7 @@ pub enum WorkerFault {
 }
 
 /// What a partition is doing.
-enum Stage {
+pub(super) enum Stage {
     Restoring,
     Running(Position),
     /// Paused before a record whose schema is not judged yet.
@@ -67,27 +67,29 @@ enum Stage {
 
 /// A worker before it runs.
 pub struct Worker<B: Broker> {
-    job: Arc<Job>,
-    clock: SharedClock,
-    status: Arc<Status>,
-    stop: Arc<AtomicBool>,
-    number: usize,
+    pub(super) job: Arc<Job>,
+    pub(super) clock: SharedClock,
+    pub(super) status: Arc<Status>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) number: usize,
     // Dropped first: closing a consumer releases its partitions, which must find nothing open.
-    consumer: B::Consumer,
-    processor: Processor,
-    committer: Committer<B>,
-    reader: B::Reader,
-    stages: BTreeMap<TopicPartition, Stage>,
-    restores: VecDeque<Restore>,
+    pub(super) consumer: B::Consumer,
+    pub(super) processor: Processor,
+    pub(super) committer: Committer<B>,
+    pub(super) reader: B::Reader,
+    pub(super) stages: BTreeMap<TopicPartition, Stage>,
+    pub(super) restores: VecDeque<Restore>,
     /// Restored or judged, but the client was not able to resume them yet; until when it has to be.
-    resuming: BTreeMap<TopicPartition, (Position, Deadline)>,
+    pub(super) resuming: BTreeMap<TopicPartition, (Position, Deadline)>,
     /// Assigned, but not answered yet: the group's positions are not known.
-    unanswered: Vec<TopicPartition>,
+    pub(super) unanswered: Vec<TopicPartition>,
     /// Everything has to be taken up again from the group's positions.
-    is_recovering: bool,
-    next_look: Duration,
-    next_report: Duration,
-    next_commit: Duration,
+    pub(super) is_recovering: bool,
+    pub(super) next_look: Duration,
+    pub(super) next_report: Duration,
+    pub(super) next_commit: Duration,
+    pub(super) next_stable_end: Duration,
+    pub(super) asked_stable_ends: usize,
 }
 
 impl<B: Broker> Worker<B> {
@@ -120,6 +122,8 @@ impl<B: Broker> Worker<B> {
             next_look: Duration::ZERO,
             next_report: Duration::ZERO,
             next_commit: Duration::ZERO,
+            next_stable_end: Duration::ZERO,
+            asked_stable_ends: 0,
             job,
             clock,
             status,
@@ -189,7 +193,22 @@ impl<B: Broker> Worker<B> {
             let end = self.consumer.known_end(partition);
             self.status.reached(partition, reached, end);
         }
+        self.ask_stable_end(&running, now);
         Ok(())
+    }
+
+    /// Asks for the last stable offset of one partition, another one each time: the lag that a pinned transaction hides.
+    fn ask_stable_end(&mut self, running: &[TopicPartition], now: Duration) {
+        if running.is_empty() || now < self.next_stable_end {
+            return;
+        }
+        self.next_stable_end = now + STABLE_END_EVERY;
+        let partition = &running[self.asked_stable_ends % running.len()];
+        self.asked_stable_ends += 1;
+        match self.consumer.watermarks(partition, IDLE_WAIT) {
+            Ok(bounds) => self.status.stable_end(partition, bounds.high),
+            Err(failure) => tracing::debug!(%partition, %failure, "last stable offset not known"),
+        }
     }
 
     /// How long the next transaction has to wait for the last one's markers.
@@ -290,120 +309,6 @@ impl<B: Broker> Worker<B> {
         Ok(())
     }
 
-    fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), WorkerFault> {
-        self.status.rebalanced(&rebalance);
-        match rebalance {
-            Rebalance::Assigned(partitions) => self.assigned(partitions),
-            Rebalance::Revoked(partitions) => {
-                // One transaction spans all partitions: commit them all, then release (EOS-5). Released they must be, whatever
-                // the commit came to: the client cannot even close before it is answered.
-                failpoint::at("revoke.before_commit");
-                let committed = if self.is_recovering { Ok(()) } else { self.commit() };
-                failpoint::at("revoke.after_commit");
-                self.is_recovering |= committed.is_err();
-                self.release(&partitions)?;
-                committed
-            }
-            Rebalance::Lost(partitions) => {
-                // Somebody else may own them by now: nothing open may be committed.
-                self.processor.discard()?;
-                self.is_recovering = true;
-                self.release(&partitions)
-            }
-        }
-    }
-
-    fn release(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerFault> {
-        if self.is_recovering {
-            self.processor.discard()?;
-        }
-        for partition in partitions {
-            self.stages.remove(partition);
-            self.restores.retain(|restore| restore.partition() != partition);
-            self.resuming.remove(partition);
-            self.unanswered.retain(|unanswered| unanswered != partition);
-            self.processor.close(partition);
-            self.status.released(partition);
-        }
-        self.consumer.unassign(partitions)?;
-        self.tell_if_running();
-        Ok(())
-    }
-
-    /// Nothing to restore is as good as restored, also for a worker without partitions.
-    fn tell_if_running(&self) {
-        if self.restores.is_empty() && self.unanswered.is_empty() && !self.is_recovering {
-            self.status.worker(self.number, WorkerState::Running);
-        }
-    }
-
-    fn assigned(&mut self, partitions: Vec<TopicPartition>) -> Result<(), WorkerFault> {
-        if partitions.is_empty() {
-            self.consumer.assign(&[])?;
-            self.tell_if_running();
-            return Ok(());
-        }
-        self.status.worker(self.number, WorkerState::Restoring);
-        self.unanswered = partitions;
-        Ok(())
-    }
-
-    /// Takes assigned partitions in, paused until they are restored (EOS-4), as soon as their positions are known. The group
-    /// waits for the answer; heartbeats go on meanwhile.
-    fn answer_assignment(&mut self) -> Result<(), WorkerFault> {
-        if self.unanswered.is_empty() {
-            return Ok(());
-        }
-        let facts = match self.facts(&self.unanswered.clone()) {
-            Ok(facts) => facts,
-            Err(WorkerFault::Kafka(failure)) if failure.reaction != Reaction::Stop => {
-                tracing::warn!(worker = self.number, %failure, "positions of assigned partitions are not known yet");
-                return Ok(());
-            }
-            Err(fault) => return Err(fault),
-        };
-        let starts: Vec<_> = facts.iter().map(|facts| (facts.partition.clone(), facts.start())).collect();
-        self.consumer.assign(&starts)?;
-        for partition in self.unanswered.drain(..) {
-            self.stages.insert(partition, Stage::Restoring);
-        }
-        match self.is_recovering {
-            // Recovery takes all partitions up, these too.
-            true => Ok(()),
-            false => self.begin_restores(facts),
-        }
-    }
-
-    /// What a restore has to know about partitions: committed positions first, then everything that must not be older.
-    fn facts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Facts>, WorkerFault> {
-        let committed = self.consumer.committed(partitions, POSITIONS_WAIT)?;
-        let mut all = Vec::with_capacity(partitions.len());
-        for (partition, committed) in partitions.iter().zip(committed) {
-            let low = self.consumer.watermarks(partition, POSITIONS_WAIT)?.low;
-            if let Some(committed) = committed.filter(|committed| *committed < low) {
-                return Err(RestoreFault::Refused {
-                    partition: partition.clone(),
-                    why: format!(
-                        "the group stands at {committed}, the topic begins at {low}: {} records were deleted unread; \
-                         set the group to {low} to accept the loss",
-                        low.0 - committed.0
-                    ),
-                }
-                .into());
-            }
-            all.push(self.job.facts(partition, committed, low)?);
-        }
-        Ok(all)
-    }
-
-    fn begin_restores(&mut self, facts: Vec<Facts>) -> Result<(), WorkerFault> {
-        self.status.worker(self.number, WorkerState::Restoring);
-        for facts in facts {
-            self.restores.push_back(Restore::begin(facts, &*self.job.store)?);
-        }
-        Ok(())
-    }
-
     /// A bounded part of the first restore in line.
     fn restore(&mut self) -> Result<(), WorkerFault> {
         let Some(restore) = self.restores.front_mut() else { return Ok(()) };
@@ -411,7 +316,10 @@ impl<B: Broker> Worker<B> {
         loop {
             failpoint::at("restore.step");
             match restore.step(&mut self.reader, &*self.job.store, RESTORE_ENTRIES_MAX, Duration::from_millis(20)) {
-                Ok(Step::Busy) if deadline.is_over(&*self.clock) => return Ok(()),
+                Ok(Step::Busy) if deadline.is_over(&*self.clock) => {
+                    self.status.restoring(restore.partition(), restore.entries, restore.remaining());
+                    return Ok(());
+                }
                 Ok(Step::Busy) => {}
                 Ok(Step::Done(task, position)) => {
                     let partition = restore.partition().clone();
@@ -429,7 +337,7 @@ impl<B: Broker> Worker<B> {
     }
 
     /// Seals the epoch and commits it.
-    fn commit(&mut self) -> Result<(), WorkerFault> {
+    pub(super) fn commit(&mut self) -> Result<(), WorkerFault> {
         let Some(mut sealed) = self.processor.seal()? else { return Ok(()) };
         match self.committer.commit(&sealed, &mut self.consumer, &self.status)? {
             Committed::Yes => {
@@ -449,7 +357,7 @@ impl<B: Broker> Worker<B> {
     }
 
     /// Meets a failure: gives up, or drops what is open and takes everything up again.
-    fn react(&mut self, failure: Failure) -> Result<(), WorkerFault> {
+    pub(super) fn react(&mut self, failure: Failure) -> Result<(), WorkerFault> {
         if failure.reaction == Reaction::Stop {
             return Err(failure.into());
         }

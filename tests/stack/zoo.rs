@@ -15,8 +15,10 @@ pub const TESTS: &[Test] = &[
     ("restart_continues_where_it_stood", restart),
     ("local_state_is_used_without_replay", no_replay),
     ("deleted_state_folder_is_restored", deleted_state),
+    ("c55_old_event_times_do_not_expire_state", old_event_times),
     ("second_process_joins_and_leaves", second_process),
     ("new_schema_version_in_mid_stream", new_schema_version),
+    ("shipped_tenants_work_side_by_side", shipped_tenants),
     ("one_failing_tenant_leaves_the_other_running", two_tenants),
 ];
 
@@ -103,6 +105,30 @@ fn deleted_state(stack: &Stack) -> Result<(), Failed> {
     job.audit()
 }
 
+/// C55: events of 2015, the state deleted: the restored windows go on, since changelogs are not cleaned by age (TIME-3).
+fn old_event_times(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 2)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    let kafka = testudo::kafka::Settings { bootstrap: stack.bootstrap(), ..Default::default() };
+    for part in 0..2 {
+        let emulation = testudo::emulator::Emulation {
+            topic: job.topic("in"),
+            schema: READING.to_owned(),
+            seed: 1,
+            extent: testudo::emulator::Extent::Records(2_000),
+            base_time_ms: Some(1_420_070_400_000 + part * 10_000),
+            ..Default::default()
+        };
+        emulation.run(&kafka, schema)?;
+        job.drain()?;
+        std::fs::remove_dir_all(job.path("state"))?;
+    }
+    job.drain()?;
+
+    assert!(job.documents("zoo_analytics")? > 0);
+    job.audit()
+}
+
 fn second_process(stack: &Stack) -> Result<(), Failed> {
     let job = Job::zoo(stack, 4)?;
     let schema = job.register(&job.topic("in"), READING)?;
@@ -159,6 +185,43 @@ pub fn send_under(job: &Job<'_>, id: testudo::avro::SchemaId, schema: &str, reco
     };
     let kafka = testudo::kafka::Settings { bootstrap: job.stack.bootstrap().to_owned(), ..Default::default() };
     emulation.run(&kafka, id)?;
+    Ok(())
+}
+
+/// The two tenant files that are shipped, as they are, in one process: own groups, topics, state, databases.
+fn shipped_tenants(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 1)?;
+    let shipped = |name: &str| format!("{}/tenants/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let kafka = testudo::kafka::Settings { bootstrap: stack.bootstrap(), ..Default::default() };
+    for (topic, schema, key) in [
+        ("stream-topic-1", READING, "dev_id"),
+        ("stream-topic-2", READING, "dev_id"),
+        ("machine-vibration", include_str!("../../avro/machine-vibration-value.avsc"), "plant"),
+    ] {
+        job.create_topic(topic, 2)?;
+        let id = job.register(topic, schema)?;
+        let emulation = testudo::emulator::Emulation {
+            topic: topic.to_owned(),
+            schema: schema.to_owned(),
+            key: key.to_owned(),
+            seed: if topic == "stream-topic-2" { 1_000 } else { 1 },
+            extent: testudo::emulator::Extent::Records(3_000),
+            ..Default::default()
+        };
+        emulation.run(&kafka, id)?;
+    }
+    let files = [shipped("zoo"), shipped("machines")];
+
+    let drained = job.command(&["run", "--drain"]).args(&files).output()?;
+    let audited = job.command(&["audit"]).args(&files).output()?;
+
+    for output in [drained, audited] {
+        let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{text}\n{log}");
+    }
+    let client = job.block_on(mongodb::Client::with_uri_str(stack.mongo_uri()))?;
+    let names = job.block_on(async { client.list_database_names().await })?;
+    assert!(["stream_zoo", "maintenance"].iter().all(|name| names.iter().any(|found| found == name)), "{names:?}");
     Ok(())
 }
 

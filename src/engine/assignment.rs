@@ -1,0 +1,132 @@
+//! How a worker answers rebalances: what was assigned is taken in paused and restored, what is revoked is released after the commit.
+//!
+//! The group waits for each answer, so it may come late: a commit comes first (EOS-5), and the positions of new partitions must be
+//! known. Every event is answered, whatever else fails, since the client cannot even close before it is.
+
+use std::time::Duration;
+
+use super::restore::{Facts, Restore, RestoreFault};
+use super::status::WorkerState;
+use super::worker::{Stage, Worker, WorkerFault};
+use crate::failpoint;
+use crate::kafka::{Broker, GroupConsumer, Reaction, Rebalance, TopicPartition};
+
+/// Wait for the group's positions; longer than a dead owner's transaction lives on a default broker (timeout and sweep, 10 s each).
+const POSITIONS_WAIT: Duration = Duration::from_secs(25);
+
+impl<B: Broker> Worker<B> {
+    /// Acts on a rebalance, or notes it until it can be answered.
+    pub(super) fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), WorkerFault> {
+        self.status.rebalanced(&rebalance);
+        match rebalance {
+            Rebalance::Assigned(partitions) => self.assigned(partitions),
+            Rebalance::Revoked(partitions) => {
+                // One transaction spans all partitions: commit them all, then release (EOS-5). Released they must be, whatever
+                // the commit came to: the client cannot even close before it is answered.
+                failpoint::at("revoke.before_commit");
+                let committed = if self.is_recovering { Ok(()) } else { self.commit() };
+                failpoint::at("revoke.after_commit");
+                self.is_recovering |= committed.is_err();
+                self.release(&partitions)?;
+                committed
+            }
+            Rebalance::Lost(partitions) => {
+                // Somebody else may own them by now: nothing open may be committed.
+                self.processor.discard()?;
+                self.is_recovering = true;
+                self.release(&partitions)
+            }
+        }
+    }
+
+    fn release(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerFault> {
+        if self.is_recovering {
+            self.processor.discard()?;
+        }
+        for partition in partitions {
+            self.stages.remove(partition);
+            self.restores.retain(|restore| restore.partition() != partition);
+            self.resuming.remove(partition);
+            self.unanswered.retain(|unanswered| unanswered != partition);
+            self.processor.close(partition);
+            self.status.released(partition);
+        }
+        self.consumer.unassign(partitions)?;
+        self.tell_if_running();
+        Ok(())
+    }
+
+    /// Nothing to restore is as good as restored, also for a worker without partitions.
+    pub(super) fn tell_if_running(&self) {
+        if self.restores.is_empty() && self.unanswered.is_empty() && !self.is_recovering {
+            self.status.worker(self.number, WorkerState::Running);
+        }
+    }
+
+    fn assigned(&mut self, partitions: Vec<TopicPartition>) -> Result<(), WorkerFault> {
+        if partitions.is_empty() {
+            self.consumer.assign(&[])?;
+            self.tell_if_running();
+            return Ok(());
+        }
+        self.status.worker(self.number, WorkerState::Restoring);
+        self.unanswered = partitions;
+        Ok(())
+    }
+
+    /// Takes assigned partitions in, paused until they are restored (EOS-4), as soon as their positions are known. The group
+    /// waits for the answer; heartbeats go on meanwhile.
+    pub(super) fn answer_assignment(&mut self) -> Result<(), WorkerFault> {
+        if self.unanswered.is_empty() {
+            return Ok(());
+        }
+        let facts = match self.facts(&self.unanswered.clone()) {
+            Ok(facts) => facts,
+            Err(WorkerFault::Kafka(failure)) if failure.reaction != Reaction::Stop => {
+                tracing::warn!(worker = self.number, %failure, "positions of assigned partitions are not known yet");
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
+        let starts: Vec<_> = facts.iter().map(|facts| (facts.partition.clone(), facts.start())).collect();
+        self.consumer.assign(&starts)?;
+        for partition in self.unanswered.drain(..) {
+            self.stages.insert(partition, Stage::Restoring);
+        }
+        match self.is_recovering {
+            // Recovery takes all partitions up, these too.
+            true => Ok(()),
+            false => self.begin_restores(facts),
+        }
+    }
+
+    /// What a restore has to know about partitions: committed positions first, then everything that must not be older.
+    pub(super) fn facts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Facts>, WorkerFault> {
+        let committed = self.consumer.committed(partitions, POSITIONS_WAIT)?;
+        let mut all = Vec::with_capacity(partitions.len());
+        for (partition, committed) in partitions.iter().zip(committed) {
+            let low = self.consumer.watermarks(partition, POSITIONS_WAIT)?.low;
+            if let Some(committed) = committed.filter(|committed| *committed < low) {
+                return Err(RestoreFault::Refused {
+                    partition: partition.clone(),
+                    why: format!(
+                        "the group stands at {committed}, the topic begins at {low}: {} records were deleted unread; \
+                         set the group to {low} to accept the loss",
+                        low.0 - committed.0
+                    ),
+                }
+                .into());
+            }
+            all.push(self.job.facts(partition, committed, low)?);
+        }
+        Ok(all)
+    }
+
+    pub(super) fn begin_restores(&mut self, facts: Vec<Facts>) -> Result<(), WorkerFault> {
+        self.status.worker(self.number, WorkerState::Restoring);
+        for facts in facts {
+            self.restores.push_back(Restore::begin(facts, &*self.job.store)?);
+        }
+        Ok(())
+    }
+}
