@@ -46,6 +46,8 @@ impl Cluster {
         let mut config = self.settings.client(&self.client_id);
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
+            // Members learn of a rebalance by their heartbeats, twice in a cooperative one: 3 s each by default.
+            .set("heartbeat.interval.ms", "500")
             .set("fetch.queue.backoff.ms", "2")
             .set("fetch.wait.max.ms", "50")
             .set("queued.min.messages", "50000")

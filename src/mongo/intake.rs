@@ -44,6 +44,7 @@ impl Intake {
         let mut config = kafka.client(client_id);
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("heartbeat.interval.ms", "500")
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.wait.max.ms", "10")
             .set("queued.max.messages.kbytes", "16384")

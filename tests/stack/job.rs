@@ -65,7 +65,7 @@ impl<'s> Job<'s> {
         }
         let config = format!(
             "instance = \"one\"\ntenants = [\"{}\"]\n[kafka]\nbootstrap = \"{}\"\n[kafka.consumer]\n\"session.timeout.ms\" = \"6000\"\n\
-             \"heartbeat.interval.ms\" = \"1000\"\n[registry]\nurl = \"{}\"\n[mongo]\nuri = \"{}\"\n[store]\ndir = \"{}\"\n[http]\nbind = \"127.0.0.1:0\"\n",
+             [registry]\nurl = \"{}\"\n[mongo]\nuri = \"{}\"\n[store]\ndir = \"{}\"\n[http]\nbind = \"127.0.0.1:0\"\n",
             dir.path().join("tenants/tenant.toml").display(),
             stack.bootstrap(),
             stack.registry_url(),
