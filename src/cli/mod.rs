@@ -98,7 +98,7 @@ enum Command {
 pub fn run(mut cli: Cli) -> ExitCode {
     if matches!(cli.command, Command::Demo(_)) {
         // What it shows is on standard output; the log is for what goes wrong.
-        cli.global.log_level.get_or_insert_with(|| "error".into());
+        cli.global.log_level.get_or_insert_with(|| "error,librdkafka=off,rdkafka=off".into());
     }
     let loaded = match cli.global.load() {
         Ok(loaded) => loaded,

@@ -149,7 +149,7 @@ impl Job {
             value_bytes_max: self.settings.output_bytes_max,
             name: dead_letters,
         };
-        Ok(Processor::new(self.tenant.clone(), admissions.collect(), alerts, windows, dead_letters, self.store.clone()))
+        Ok(Processor::new(admissions.collect(), alerts, windows, dead_letters, self.store.clone()))
     }
 
     /// The gate of a partition's source.
@@ -198,24 +198,6 @@ impl Job {
             identity: store.identity.clone(),
             may_start_empty: is_new_here || self.settings.start_empty.contains(&window.name),
         })
-    }
-
-    /// All input partitions.
-    pub fn input_partitions(&self) -> Vec<TopicPartition> {
-        let of = |topic: &Arc<str>| {
-            (0..self.partitions(topic)).map(|partition| TopicPartition::new(topic.clone(), partition)).collect::<Vec<_>>()
-        };
-        self.tenant.input_topics().flat_map(of).collect()
-    }
-
-    /// The topics of this job by name.
-    pub fn topics(&self) -> &HashMap<Arc<str>, TopicDescription> {
-        &self.topics
-    }
-
-    /// Schema id of a window's results.
-    pub fn window_schema(&self, window: usize) -> (SchemaId, &str) {
-        (self.window_schemas[window].id, &self.window_schemas[window].json)
     }
 
     fn partitions(&self, topic: &str) -> i32 {

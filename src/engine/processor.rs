@@ -14,7 +14,6 @@ use super::rejection::{DeadLetterTopic, Rejection};
 use crate::avro::frame::SchemaId;
 use crate::kafka::{Offset, Outgoing, Position, Run, TopicPartition};
 use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
-use crate::tenant::Tenant;
 
 /// A fault of Testudo or its surroundings while processing; nothing of the epoch is lost, it is done again.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +69,6 @@ pub struct Processed {
 
 /// Processes the runs of one worker.
 pub struct Processor {
-    tenant: Arc<Tenant>,
     admissions: Vec<Admission>,
     alerts: Vec<AlertBranch>,
     windows: Vec<WindowBranch>,
@@ -83,14 +81,13 @@ pub struct Processor {
 impl Processor {
     /// A processor with one admission for each source, in their order.
     pub fn new(
-        tenant: Arc<Tenant>,
         admissions: Vec<Admission>,
         alerts: Vec<AlertBranch>,
         windows: Vec<WindowBranch>,
         dead_letters: DeadLetterTopic,
         store: Arc<dyn StateStore>,
     ) -> Self {
-        Self { tenant, admissions, alerts, windows, dead_letters, store, tasks: BTreeMap::new(), epoch: Epoch::default() }
+        Self { admissions, alerts, windows, dead_letters, store, tasks: BTreeMap::new(), epoch: Epoch::default() }
     }
 
     /// Takes a restored partition in.
@@ -305,11 +302,6 @@ impl Processor {
             branch.discard()?;
         }
         Ok(())
-    }
-
-    /// The tenant.
-    pub fn tenant(&self) -> &Arc<Tenant> {
-        &self.tenant
     }
 }
 

@@ -105,11 +105,6 @@ impl Run {
         }
     }
 
-    /// Whether no record of the run carries a header.
-    pub fn has_no_headers(&self) -> bool {
-        self.headers.is_empty()
-    }
-
     /// The records from `position` on; the whole run as it is when nothing lies before.
     pub fn starting_at(self, position: Position) -> Self {
         let first = self.offsets.partition_point(|offset| position.is_past(Offset(*offset)));

@@ -142,7 +142,7 @@ pub fn processor(tenant: &Arc<Tenant>, gate: &Arc<Gate>, store: &Arc<MapStore>, 
         });
     let dead_letters = DeadLetterTopic { name: tenant.dead_letters_topic(), partitions: 1, value_bytes_max: 1_000_000 };
     let admission = Admission::new(tenant.clone(), 0, gate.clone());
-    let mut processor = Processor::new(tenant.clone(), vec![admission], alerts.collect(), windows.collect(), dead_letters, store.clone());
+    let mut processor = Processor::new(vec![admission], alerts.collect(), windows.collect(), dead_letters, store.clone());
     processor.open(&TopicPartition::new("in", 0), task(tenant, 1, stream_time_us));
     processor
 }
