@@ -4,6 +4,7 @@ mod batching;
 mod cases;
 mod harness;
 mod licences;
+mod restore;
 mod rig;
 mod tidy;
 mod windows;
