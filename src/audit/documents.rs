@@ -116,9 +116,14 @@ pub fn observed_alert(document: &Document) -> ObservedDocument {
     observed(document, &NOT_OF_THE_ALERT, source)
 }
 
-/// The record that a marker of a record without document stands for.
+/// Why a record may be without document: it is too large for one, holds a value that has no place in one, or the server will not
+/// have it. Whatever else a marker says, the document is missing.
+const EXCUSES: [&str; 3] = ["document-too-large", "unstorable-value", "refused-by-server"];
+
+/// The record that a marker excuses from having a document.
 pub fn set_aside(marker: &Document) -> Option<Place> {
-    marker.get_document("_id").ok().and_then(place_of)
+    let reason = marker.get_str("reason").ok()?;
+    marker.get_document("_id").ok().filter(|_| EXCUSES.contains(&reason)).and_then(place_of)
 }
 
 fn observed(document: &Document, except: &[&str], source: Option<Place>) -> ObservedDocument {
@@ -249,5 +254,15 @@ mod tests {
 
         assert_eq!((expected.id, expected.document), (observed.id_hash, observed.hash));
         assert_eq!(observed.source, Some(Place { partition: TopicPartition::new("out", 0), offset: 5 }));
+    }
+
+    /// A sink that cannot decode what the engine wrote must not pass as one that had good reasons.
+    #[test]
+    fn only_good_reasons_excuse_a_missing_document() {
+        let marker = |reason: &str| doc! { "_id": { "topic": "out", "partition": 0, "offset": 7_i64 }, "reason": reason };
+
+        assert!(set_aside(&marker("document-too-large")).is_some());
+        assert!(set_aside(&marker("schema-refused")).is_none());
+        assert!(set_aside(&marker("unresolvable-value")).is_none());
     }
 }
