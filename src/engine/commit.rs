@@ -148,6 +148,7 @@ impl<B: Broker> Committer<B> {
                     transactional_id = self.transactional_id,
                     "committed, but the coordinator's connection was in doubt: replacing the producer (EOS-8)"
                 );
+                self.refusals = 0;
                 status.ended(Outcome::Ok);
                 Committed::Yes
             }

@@ -399,7 +399,3 @@ impl RestoreFault {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "restore_tests.rs"]
-mod tests;

@@ -31,6 +31,8 @@ const STABLE_END_EVERY: Duration = Duration::from_millis(500);
 const RESUME_WAIT: Duration = Duration::from_millis(5);
 /// A partition that cannot be resumed for this long needs a new client.
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
+/// A restore that does not move for this long is told and begun again: somebody's transaction may hang for ever.
+const RESTORE_STALL_MAX: Duration = Duration::from_secs(60);
 /// Changelog entries replayed between two polls.
 const RESTORE_ENTRIES_MAX: usize = 20_000;
 
@@ -90,6 +92,8 @@ pub struct Worker<B: Broker> {
     pub(super) next_commit: Duration,
     pub(super) next_stable_end: Duration,
     pub(super) asked_stable_ends: usize,
+    /// What the restore in line has left, and until when that has to change.
+    pub(super) stall: Option<(u64, Deadline)>,
 }
 
 impl<B: Broker> Worker<B> {
@@ -124,6 +128,7 @@ impl<B: Broker> Worker<B> {
             next_commit: Duration::ZERO,
             next_stable_end: Duration::ZERO,
             asked_stable_ends: 0,
+            stall: None,
             job,
             clock,
             status,
@@ -309,6 +314,17 @@ impl<B: Broker> Worker<B> {
         Ok(())
     }
 
+    /// Whether the restore in line has had so much left for too long.
+    fn has_stalled(&mut self, left: u64) -> bool {
+        match &self.stall {
+            Some((before, until)) if *before == left => until.is_over(&*self.clock),
+            _ => {
+                self.stall = Some((left, Deadline::after(&*self.clock, RESTORE_STALL_MAX)));
+                false
+            }
+        }
+    }
+
     /// A bounded part of the first restore in line.
     fn restore(&mut self) -> Result<(), WorkerFault> {
         let Some(restore) = self.restores.front_mut() else { return Ok(()) };
@@ -317,14 +333,20 @@ impl<B: Broker> Worker<B> {
             failpoint::at("restore.step");
             match restore.step(&mut self.reader, &*self.job.store, RESTORE_ENTRIES_MAX, Duration::from_millis(20)) {
                 Ok(Step::Busy) if deadline.is_over(&*self.clock) => {
-                    self.status.restoring(restore.partition(), restore.entries, restore.remaining());
-                    return Ok(());
+                    let (partition, left, entries) = (restore.partition().clone(), restore.remaining(), restore.entries);
+                    self.status.restoring(&partition, entries, left);
+                    if !self.has_stalled(left) {
+                        return Ok(());
+                    }
+                    let attempted = format!("restore {partition}: an open transaction holds its changelog's end back");
+                    return self.react(Failure::timed_out(Reaction::Retry, attempted, RESTORE_STALL_MAX));
                 }
                 Ok(Step::Busy) => {}
                 Ok(Step::Done(task, position)) => {
                     let partition = restore.partition().clone();
                     self.status.restored(&partition, restore.entries, position);
                     self.restores.pop_front();
+                    self.stall = None;
                     self.processor.open(&partition, task);
                     self.resume(&partition, position)?;
                     self.tell_if_running();
@@ -371,6 +393,7 @@ impl<B: Broker> Worker<B> {
     fn recover(&mut self) -> Result<(), WorkerFault> {
         self.processor.discard()?;
         self.restores.clear();
+        self.stall = None;
         self.resuming.clear();
         let partitions: Vec<TopicPartition> = self.stages.keys().cloned().collect();
         for partition in &partitions {

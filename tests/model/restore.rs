@@ -1,11 +1,12 @@
-//! Restores from a changelog of our own: from nothing, from behind, interrupted, and with something missing.
+//! Restores: what is decided about local state, and replays from a changelog of our own, interrupted or with something missing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use testudo::engine::restore::{Facts, Restore, RestoreFault, Step, WindowPlan};
+use testudo::engine::restore::{Decision, Facts, Restore, RestoreFault, Step, WindowPlan, decide};
 use testudo::kafka::{Failure, Offset, Position, Read, RunBuilder, TopicPartition, TopicReader, Watermarks};
-use testudo::store::{LoggedProgress, StateStore, WindowStoreId, keys};
+use testudo::store::{ChangelogProgress, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
 
 use crate::harness::MapStore;
 
@@ -156,4 +157,47 @@ fn an_empty_changelog_is_refused_unless_the_loss_is_accepted() {
         }
     }
     panic!("not restored");
+}
+
+fn stored(position: i64) -> Progress {
+    let changelog = ChangelogProgress { topic_id: "C1".into(), position: 7, logged: None };
+    Progress { topic_id: "T1".into(), position, stream_time_us: None, changelogs: BTreeMap::from([("w".to_owned(), changelog)]) }
+}
+
+#[test]
+fn equal_positions_need_no_replay() {
+    assert_eq!(decide(&facts(Some(10)), Some(&stored(10))), Decision::Use);
+}
+
+#[test]
+fn behind_replays_from_the_stored_position() {
+    assert_eq!(decide(&facts(Some(11)), Some(&stored(10))), Decision::Replay(vec![Some(Position(7))]));
+    // -1 stands in the store while a replay is unfinished.
+    assert_eq!(decide(&facts(Some(11)), Some(&stored(-1))), Decision::Replay(vec![Some(Position(7))]));
+}
+
+#[test]
+fn nothing_local_replays_from_the_beginning() {
+    assert_eq!(decide(&facts(Some(11)), None), Decision::Replay(vec![None]));
+    assert_eq!(decide(&facts(None), None), Decision::Replay(vec![None]));
+}
+
+/// C100: the group's offsets are gone, the state is not: nothing may be counted twice.
+#[test]
+fn ahead_of_the_group_is_refused_with_the_way_out() {
+    for committed in [Some(9), None] {
+        let Decision::Refuse(why) = decide(&facts(committed), Some(&stored(10))) else { panic!("must refuse") };
+        assert!(why.contains("set the group to 10"), "{why}");
+    }
+}
+
+#[test]
+fn recreated_topics_are_recognised_by_their_ids() {
+    let input = Facts { topic_id: "T2".into(), ..facts(Some(10)) };
+    assert!(matches!(decide(&input, Some(&stored(10))), Decision::Refuse(_)));
+    let mut changelog = facts(Some(10));
+    changelog.windows[0].changelog_id = "C2".into();
+    assert!(matches!(decide(&changelog, Some(&stored(10))), Decision::Refuse(_)));
+    changelog.windows[0].may_start_empty = true;
+    assert_eq!(decide(&changelog, Some(&stored(10))), Decision::Replay(vec![None]));
 }
