@@ -57,6 +57,8 @@ pub struct Report {
     pub discrepancies: Vec<Discrepancy>,
     /// What was not audited, or taken on trust; a report with warnings is not a proof.
     pub warnings: Vec<String>,
+    /// What is as it should be and may still surprise.
+    pub notes: Vec<String>,
     /// How much was looked at.
     pub counts: Counts,
     #[serde(skip)]
@@ -119,6 +121,9 @@ impl fmt::Display for Report {
         }
         for Discrepancy { row, kind, at, detail } in &self.discrepancies {
             writeln!(f, "  {:<9}  {row}  {at}  {detail}", format!("{kind:?}").to_lowercase())?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
         }
         for warning in &self.warnings {
             writeln!(f, "WARNING: {warning}")?;

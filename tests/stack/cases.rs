@@ -245,7 +245,10 @@ fn last_window(stack: &Stack) -> Result<(), Failed> {
         if documents == 1 {
             assert_eq!(one(&job, "minutes")?.get_i64("readings")?, 3);
         }
-        job.audit()?;
+        let audited = job.command(&["audit"]).output()?;
+        let text = String::from_utf8_lossy(&audited.stdout);
+        assert!(audited.status.success(), "{text}");
+        assert_eq!(text.contains("1 open, no result yet"), emit == "final", "an open window is shown with the reason: {text}");
     }
     Ok(())
 }
