@@ -16,7 +16,7 @@ STEP := .ci/step
 # One set of features for all that is tested, so that nothing is built twice.
 TESTED := --release --locked --features failpoints
 
-.PHONY: help prepare build demo test check unit stack-tests bench up down status clean
+.PHONY: help prepare build demo test check unit model stack-tests crash bench up down status clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -34,9 +34,16 @@ check: prepare ## Format, lints, documentation
 unit: prepare ## Unit and model tests, without a network
 	$(STEP) "unit and model tests" 60 $(CARGO) test $(TESTED) --lib --test model
 
+model: prepare ## The engine on a model of Kafka under faults; SEEDS=5000, or SEED=123 to replay one
+	$(STEP) "simulation" 60 $(CARGO) test $(TESTED) --test model sim:: -- --show-output
+
 stack-tests: prepare ## Tests on a real broker, registry and database; TESTS=name runs those whose name contains it
 	$(STEP) "build for stack tests" 60 $(CARGO) test $(TESTED) --test stack --no-run
 	$(STEP) "stack tests" 40 .ci/stack-tests $(TESTS)
+
+crash: prepare ## Every fault many times on the real stack, into docs/reliability.md; REPEAT=20 SEED= ONLY="commit.sent" TESTS=crash_matrix
+	$(STEP) "build for the fault matrix" 60 $(CARGO) test $(TESTED) --test stack --no-run
+	TESTUDO_CRASH_REPEAT=$(or $(REPEAT),20) TESTUDO_CRASH_SEED="$(SEED)" TESTUDO_CRASH_ONLY="$(ONLY)" $(STEP) "fault matrix" 300 .ci/stack-tests $(TESTS)
 
 bench: prepare build ## Measure a run on a fresh stack; RECORDS=2000000 WORKERS=0
 	$(STEP) "benchmark" 30 .ci/bench

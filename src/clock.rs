@@ -24,6 +24,7 @@ pub trait Clock: Send + Sync {
 }
 
 /// The machine's clock.
+#[derive(Debug)]
 pub struct SystemClock {
     started: Instant,
 }
@@ -31,7 +32,13 @@ pub struct SystemClock {
 impl SystemClock {
     /// The machine's clock, shared.
     pub fn shared() -> SharedClock {
-        Arc::new(Self { started: Instant::now() })
+        Arc::new(Self::default())
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self { started: Instant::now() }
     }
 }
 

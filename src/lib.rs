@@ -25,7 +25,11 @@ pub mod tenant;
 
 pub mod store;
 
+pub mod ledger;
+
 pub mod engine;
+
+pub mod schemas;
 
 pub mod mongo;
 

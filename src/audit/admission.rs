@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::bounds::is_within;
 use super::datum::{Malformed, Shape};
 use super::facts::InputRecord;
 use super::job::{Job, Source};
 use super::readable::is_readable;
-use super::recompute::WriterSchema;
+use super::recompute::{GuidSchema, WriterSchema};
 use super::resolve::resolve_record;
+use super::rulings::{Ruled, Rulings};
 use super::value::Value;
 
 /// An admitted record as a row.
@@ -33,6 +35,8 @@ pub enum Screened {
     Ignored,
     /// Dropped by rule and counted.
     Tombstone,
+    /// Of a record type that its source does not read: dropped by rule and counted.
+    OtherRecord,
     /// A dead letter: stage and reason.
     Refused(&'static str, &'static str),
     /// A row.
@@ -42,6 +46,8 @@ pub enum Screened {
 /// A writer schema as one source sees it.
 enum Verdict {
     Accepted(Shape),
+    /// Of a record type that the source does not read.
+    OtherRecord,
     Refused(&'static str),
 }
 
@@ -50,24 +56,75 @@ pub struct Admission<'a> {
     job: &'a Job,
     partitions: &'a HashMap<Arc<str>, i32>,
     verdicts: HashMap<u32, Vec<Verdict>>,
+    /// What the registry said about GUIDs: an id, or why there is none.
+    guids: HashMap<[u8; 16], Result<u32, (&'static str, &'static str)>>,
+    /// What was decided about writer schemas.
+    rulings: Rulings,
+}
+
+/// How a record names its writer schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Id(u32),
+    Guid([u8; 16]),
 }
 
 impl<'a> Admission<'a> {
     /// Knows no writer schema yet.
     pub fn new(job: &'a Job, partitions: &'a HashMap<Arc<str>, i32>) -> Self {
-        Self { job, partitions, verdicts: HashMap::new() }
+        Self { job, partitions, verdicts: HashMap::new(), guids: HashMap::new(), rulings: Rulings::default() }
+    }
+
+    /// Takes what was decided about writer schemas; before the first is learnt.
+    pub fn rule(&mut self, rulings: Rulings) {
+        self.rulings = rulings;
+    }
+
+    /// The writer schema's GUID that a record gives and that is not known yet.
+    pub fn unknown_guid(&self, record: &InputRecord) -> Option<[u8; 16]> {
+        let source = &self.job.sources[*self.job.source_of.get(&record.partition.topic)?];
+        match frame(record, source.declared.record_bytes_max).ok()?? {
+            (Name::Guid(guid), _) if !self.guids.contains_key(&guid) => Some(guid),
+            _ => None,
+        }
+    }
+
+    /// Takes the registry's word on a GUID.
+    pub fn learn_guid(&mut self, guid: [u8; 16], found: &GuidSchema) {
+        let found = match found {
+            GuidSchema::Id(id) => Ok(*id),
+            GuidSchema::Missing => Err(("gate", "unknown-schema-id")),
+            GuidSchema::NoGuids => Err(("frame", "header-framed")),
+        };
+        self.guids.insert(guid, found);
+    }
+
+    fn id_of(&self, name: Name) -> Result<u32, (&'static str, &'static str)> {
+        match name {
+            Name::Id(id) => Ok(id),
+            Name::Guid(guid) => self.guids.get(&guid).copied().unwrap_or(Err(("gate", "unknown-schema-id"))),
+        }
     }
 
     /// The writer schema id that a record needs and that is not known yet.
     pub fn unknown_schema(&self, record: &InputRecord) -> Option<u32> {
         let source = &self.job.sources[*self.job.source_of.get(&record.partition.topic)?];
-        let (id, _) = frame(record, source.declared.record_bytes_max).ok()??;
+        let (name, _) = frame(record, source.declared.record_bytes_max).ok()??;
+        let id = self.id_of(name).ok()?;
         (!self.verdicts.contains_key(&id)).then_some(id)
     }
 
     /// Judges a writer schema for every source.
     pub fn learn(&mut self, id: u32, schema: &WriterSchema) {
-        let verdicts = self.job.sources.iter().map(|source| judge(schema, source));
+        let ruled = |index: usize, verdict: Verdict| match (self.rulings.on(index, id), verdict) {
+            // A schema that does not exist, or is not this source's, is nobody's to decide on.
+            (_, other @ (Verdict::OtherRecord | Verdict::Refused("unknown-schema-id"))) => other,
+            (Ruled::Accepted, verdict) => verdict,
+            (Ruled::Held, _) => Verdict::Refused("schema-held"),
+            (Ruled::Refused, _) => Verdict::Refused("schema-refused"),
+        };
+        let sources = self.job.sources.iter().enumerate();
+        let verdicts = sources.map(|(index, source)| ruled(index, judge(schema, source)));
         self.verdicts.insert(id, verdicts.collect());
     }
 
@@ -77,13 +134,18 @@ impl<'a> Admission<'a> {
             return Screened::Ignored;
         };
         let source = &self.job.sources[index];
-        let (schema_id, datum) = match frame(record, source.declared.record_bytes_max) {
+        let (name, datum) = match frame(record, source.declared.record_bytes_max) {
             Err(reason) => return Screened::Refused("frame", reason),
             Ok(None) => return Screened::Tombstone,
             Ok(Some(framed)) => framed,
         };
+        let schema_id = match self.id_of(name) {
+            Ok(id) => id,
+            Err((stage, reason)) => return Screened::Refused(stage, reason),
+        };
         let writer = match self.verdicts.get(&schema_id).map(|verdicts| &verdicts[index]) {
             Some(Verdict::Accepted(writer)) => writer,
+            Some(Verdict::OtherRecord) => return Screened::OtherRecord,
             Some(Verdict::Refused(reason)) => return Screened::Refused("gate", reason),
             None => return Screened::Refused("gate", "unknown-schema-id"),
         };
@@ -132,17 +194,22 @@ impl<'a> Admission<'a> {
     }
 }
 
-/// Schema id and datum of a value; none for a tombstone.
-fn frame(record: &InputRecord, bytes_max: usize) -> Result<Option<(u32, &[u8])>, &'static str> {
+/// The schema's name and the datum of a value; none for a tombstone.
+fn frame(record: &InputRecord, bytes_max: usize) -> Result<Option<(Name, &[u8])>, &'static str> {
     let Some(value) = &record.value else { return Ok(None) };
     if value.len() > bytes_max {
         return Err("too-large");
     }
-    if record.headers.iter().any(|(name, _)| name == "__value_schema_id") {
-        return Err("header-framed");
+    if let Some((_, header)) = record.headers.iter().rev().find(|(name, _)| name == "__value_schema_id") {
+        let name = match header.as_slice() {
+            [0, id @ ..] => id.try_into().map(|id| Name::Id(u32::from_be_bytes(id))),
+            [1, guid @ ..] => guid.try_into().map(Name::Guid),
+            _ => return Err("header-framed"),
+        };
+        return name.map(|name| Some((name, value.as_slice()))).map_err(|_| "header-framed");
     }
     match value.as_slice() {
-        [0, a, b, c, d, datum @ ..] => Ok(Some((u32::from_be_bytes([*a, *b, *c, *d]), datum))),
+        [0, a, b, c, d, datum @ ..] => Ok(Some((Name::Id(u32::from_be_bytes([*a, *b, *c, *d])), datum))),
         _ => Err("not-framed"),
     }
 }
@@ -154,9 +221,21 @@ fn judge(schema: &WriterSchema, source: &Source) -> Verdict {
         WriterSchema::Unusable => return Verdict::Refused("schema-refused"),
     };
     let references: Vec<&str> = references.iter().map(String::as_str).collect();
+    if !is_within(json, &references) {
+        return Verdict::Refused("schema-refused");
+    }
     match Shape::parse(json, &references) {
+        Ok(writer) if is_other_record(&writer, source) => Verdict::OtherRecord,
         Ok(writer) if is_readable(&writer, &source.reader) => Verdict::Accepted(writer),
         _ => Verdict::Refused("schema-refused"),
+    }
+}
+
+/// Of topics that several record types share, a source reads those that it names.
+fn is_other_record(writer: &Shape, source: &Source) -> bool {
+    match (&source.declared.records, writer.root.name()) {
+        (Some(records), Some(name)) => !records.contains(&name.to_string()),
+        _ => false,
     }
 }
 
@@ -186,3 +265,7 @@ fn event_time(source: &Source, record: &InputRecord, values: &[Value]) -> Result
     }
     i64::try_from(time_us).map_err(|_| "event-time-is-null")
 }
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

@@ -24,7 +24,7 @@ const NOT_OF_THE_READING: [&str; 1] = ["source"];
 const NOT_OF_THE_ALERT: [&str; 2] = ["source", "event_time"];
 
 /// A value as MongoDB should hold it.
-fn to_bson(value: &Value) -> Bson {
+pub fn to_bson(value: &Value) -> Bson {
     match value {
         Value::Null => Bson::Null,
         Value::Bool(value) => Bson::Boolean(*value),
@@ -118,7 +118,7 @@ pub fn observed_alert(document: &Document) -> ObservedDocument {
 
 /// Why a record may be without document: it is too large for one, holds a value that has no place in one, or the server will not
 /// have it. Whatever else a marker says, the document is missing.
-const EXCUSES: [&str; 3] = ["document-too-large", "unstorable-value", "refused-by-server"];
+pub const EXCUSES: [&str; 3] = ["document-too-large", "unstorable-value", "refused-by-server"];
 
 /// The record that a marker excuses from having a document.
 pub fn set_aside(marker: &Document) -> Option<Place> {

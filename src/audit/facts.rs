@@ -138,6 +138,8 @@ pub struct Counts {
     pub admitted: u64,
     /// Of these, without value: dropped by rule.
     pub tombstones: u64,
+    /// Of these, of record types that their source does not read: dropped by rule.
+    pub other_records: u64,
     /// Of these, refused before any branch.
     pub refused: u64,
 }

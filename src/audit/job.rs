@@ -60,6 +60,8 @@ pub struct SourceDeclaration {
     pub refuses_non_finite: bool,
     /// Longest value that is looked at, in bytes.
     pub record_bytes_max: usize,
+    /// Full names of the record types that are read, where topics are shared by several.
+    pub records: Option<Vec<String>>,
 }
 
 /// An alert.
@@ -120,6 +122,7 @@ impl Declaration {
             partitioner: source.partitioner,
             refuses_non_finite: source.non_finite == tenant::NonFinite::Refuse,
             record_bytes_max: source.record_bytes_max,
+            records: source.subject.is_shared().then(|| source.records.clone()),
         });
         let alerts = tenant.alerts.iter().map(|alert| AlertDeclaration {
             name: alert.name.clone(),

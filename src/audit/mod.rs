@@ -24,6 +24,7 @@ mod readable;
 mod resolve;
 
 mod admission;
+mod bounds;
 mod compare;
 mod compare_documents;
 mod documents;
@@ -32,8 +33,11 @@ mod job;
 mod outputs;
 mod recompute;
 mod report;
+mod rulings;
 
 mod observe;
+
+mod ledger;
 
 #[cfg(test)]
 mod against_engine_tests;
@@ -48,7 +52,8 @@ use rdkafka::error::KafkaError;
 pub use compare::compare;
 pub use facts::{Counts, Expected, InputRecord, Observed, StoredKey};
 pub use job::{Declaration, Job, JobFault};
-pub use recompute::{Recompute, WriterSchema, recompute};
+pub use ledger::audit_by_ledger;
+pub use recompute::{GuidSchema, Recompute, WriterSchema, recompute};
 pub use report::{Discrepancy, Kind, Report, Row};
 
 use crate::avro::registry::{Registry, RegistryFault};
@@ -56,6 +61,7 @@ use crate::kafka::Settings;
 use crate::tenant::Tenant;
 use observe::{Cluster, Schemas};
 use outputs::Outputs;
+use rulings::Rulings;
 
 /// So often the audit begins again when the service moves on while it reads.
 const ATTEMPTS: u32 = 3;
@@ -97,10 +103,10 @@ pub enum AuditError {
         topic: String,
     },
     /// The registry did not answer.
-    #[error("failed to fetch schema {id}: {cause}")]
+    #[error("failed to fetch schema {schema}: {cause}")]
     Registry {
-        /// The schema id.
-        id: u32,
+        /// The schema's id or GUID.
+        schema: String,
         /// Why.
         cause: RegistryFault,
     },
@@ -111,6 +117,12 @@ pub enum AuditError {
         collection: String,
         /// The driver's words.
         cause: Box<mongodb::error::Error>,
+    },
+    /// There is nothing to audit by.
+    #[error("topic {topic} does not exist: the tenant has not run with engine.ledger = true; audit without --ledger")]
+    NoLedger {
+        /// The ledger's topic.
+        topic: String,
     },
     /// The service worked on while its outputs were read.
     #[error(
@@ -137,6 +149,8 @@ struct Reading {
     job: Job,
     kafka: Settings,
     schemas: Schemas,
+    /// The topic of verdicts on schemas, and what each source asks of it.
+    verdicts: (Arc<str>, Rulings),
 }
 
 /// Audits a tenant. Reads only; needs a multi-threaded runtime's blocking threads.
@@ -147,7 +161,8 @@ pub async fn audit(options: Options) -> Result<Report, AuditError> {
     let declaration = Declaration::of(&options.tenant);
     let job = Job::compile(&declaration)?;
     let schemas = Schemas { registry: options.registry, runtime: tokio::runtime::Handle::current() };
-    let reading = Arc::new(Reading { declaration, job, kafka: options.kafka, schemas });
+    let verdicts = (options.tenant.schemas_topic(), Rulings::of(&options.tenant));
+    let reading = Arc::new(Reading { declaration, job, kafka: options.kafka, schemas, verdicts });
     for _ in 0..ATTEMPTS {
         let outputs = on_blocking(&reading, Reading::outputs).await??;
         let mut observed = outputs.observed;
@@ -163,9 +178,11 @@ pub async fn audit(options: Options) -> Result<Report, AuditError> {
         }
         let partitions = outputs.partitions;
         return on_blocking(&reading, move |reading| {
-            let expected = reading.inputs(&observed, &partitions)?;
+            let rulings = reading.rulings()?;
+            let warnings = rulings.warnings.clone();
+            let expected = reading.inputs(&observed, &partitions, rulings)?;
             let mut report = compare(&reading.declaration, &expected, &observed, options.first);
-            report.warnings.extend(outputs.warnings);
+            report.warnings.extend(outputs.warnings.into_iter().chain(warnings));
             Ok(report)
         })
         .await?;
@@ -235,9 +252,23 @@ impl Reading {
         Ok(committed(&now) != committed(before))
     }
 
-    fn inputs(&self, observed: &Observed, partitions: &HashMap<Arc<str>, i32>) -> Result<Expected, AuditError> {
+    /// What was decided about writer schemas; nothing where there is no such topic.
+    fn rulings(&self) -> Result<Rulings, AuditError> {
+        let (topic, mut rulings) = self.verdicts.clone();
+        let cluster = self.cluster()?;
+        let count = cluster.partitions([&topic].into_iter())?.get(&topic).copied().unwrap_or(0);
+        let to_the_end: Vec<(i32, Option<i64>)> = (0..count).map(|partition| (partition, None)).collect();
+        cluster.read(&topic, &to_the_end, &mut |record| {
+            rulings.push(record.key.as_deref().unwrap_or_default(), record.value.as_deref());
+            Ok(())
+        })?;
+        Ok(rulings)
+    }
+
+    fn inputs(&self, observed: &Observed, partitions: &HashMap<Arc<str>, i32>, rulings: Rulings) -> Result<Expected, AuditError> {
         let cluster = self.cluster()?;
         let mut recompute = Recompute::new(&self.job, &self.declaration.collections, partitions);
+        recompute.rule(rulings);
         for topic in self.input_topics() {
             let of_topic = observed.positions.iter().filter(|position| position.partition.topic == topic);
             let until: Vec<(i32, Option<i64>)> = of_topic
@@ -245,6 +276,9 @@ impl Reading {
                 .filter(|(_, committed)| *committed > Some(0))
                 .collect();
             cluster.read(&topic, &until, &mut |record| {
+                if let Some(guid) = recompute.unknown_guid(&record) {
+                    recompute.learn_guid(guid, &self.schemas.id_of(guid)?);
+                }
                 if let Some(id) = recompute.unknown_schema(&record) {
                     recompute.learn(id, &self.schemas.get(id)?);
                 }

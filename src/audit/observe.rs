@@ -18,8 +18,8 @@ use super::AuditError;
 use super::documents;
 use super::facts::{InputRecord, Observed, ObservedPosition};
 use super::job::Declaration;
-use super::recompute::WriterSchema;
-use crate::avro::frame::SchemaId;
+use super::recompute::{GuidSchema, WriterSchema};
+use crate::avro::frame::{SchemaGuid, SchemaId};
 use crate::avro::registry::{Registry, RegistryFault};
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::kafka::client::Callbacks;
@@ -196,7 +196,8 @@ fn consumer(settings: &Settings, group: &str, isolation: &str) -> Result<BaseCon
     config.create_with_context(Callbacks::default()).map_err(|error| AuditError::kafka("create a consumer".into(), &error))
 }
 
-fn record_of(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> InputRecord {
+/// A record as the audit knows it.
+pub fn record_of(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> InputRecord {
     let headers = message
         .headers()
         .map(|headers| headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect());
@@ -236,7 +237,27 @@ impl Schemas {
                     tries += 1;
                     self.runtime.block_on(tokio::time::sleep(Duration::from_secs(1)));
                 }
-                Err(cause) => return Err(AuditError::Registry { id, cause }),
+                Err(cause) => return Err(AuditError::Registry { schema: id.to_string(), cause }),
+            }
+        }
+    }
+
+    /// The id of a GUID's schema.
+    ///
+    /// # Errors
+    /// [`AuditError::Registry`] when the registry does not answer in several tries.
+    pub fn id_of(&self, guid: [u8; 16]) -> Result<GuidSchema, AuditError> {
+        let mut tries = 0;
+        loop {
+            match self.runtime.block_on(self.registry.id_of_guid(SchemaGuid(guid))) {
+                Ok(id) => return Ok(GuidSchema::Id(id.0)),
+                Err(RegistryFault::NotFound(_)) => return Ok(GuidSchema::Missing),
+                Err(RegistryFault::Bad(_) | RegistryFault::Refused { .. }) => return Ok(GuidSchema::NoGuids),
+                Err(_) if tries < REGISTRY_TRIES => {
+                    tries += 1;
+                    self.runtime.block_on(tokio::time::sleep(Duration::from_secs(1)));
+                }
+                Err(cause) => return Err(AuditError::Registry { schema: SchemaGuid(guid).to_string(), cause }),
             }
         }
     }

@@ -11,6 +11,7 @@ use super::aggregate::{Contribution, Fold};
 use super::documents;
 use super::facts::{Expected, ExpectedLetter, ExpectedWindow, InputRecord, WindowId};
 use super::job::{Alert, Job, Window};
+use super::rulings::Rulings;
 use super::value::{Value, fnv, row_hash};
 use crate::kafka::TopicPartition;
 use crate::kafka::partitioner::Partitioner;
@@ -30,6 +31,17 @@ pub enum WriterSchema {
     Missing,
     /// It is there, but no usable Avro schema.
     Unusable,
+}
+
+/// What the registry said about a schema's GUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuidSchema {
+    /// The schema has this id.
+    Id(u32),
+    /// No schema has it.
+    Missing,
+    /// The registry knows no GUIDs.
+    NoGuids,
 }
 
 /// Hash of the Kafka key, the timestamp and the place: outputs with the same identity are compared by value.
@@ -99,6 +111,21 @@ impl<'a> Recompute<'a> {
         self.admission.unknown_schema(record)
     }
 
+    /// The GUID that must be [learnt](Self::learn_guid) before `record` is pushed, and before its id is asked for.
+    pub fn unknown_guid(&self, record: &InputRecord) -> Option<[u8; 16]> {
+        self.admission.unknown_guid(record)
+    }
+
+    /// Takes the registry's word on a GUID.
+    pub fn learn_guid(&mut self, guid: [u8; 16], found: &GuidSchema) {
+        self.admission.learn_guid(guid, found);
+    }
+
+    /// Takes what was decided about writer schemas; before the first is learnt.
+    pub fn rule(&mut self, rulings: Rulings) {
+        self.admission.rule(rulings);
+    }
+
     /// Takes the registry's word on a writer schema id.
     pub fn learn(&mut self, id: u32, schema: &WriterSchema) {
         self.admission.learn(id, schema);
@@ -110,6 +137,7 @@ impl<'a> Recompute<'a> {
         match self.admission.screen(record) {
             Screened::Ignored => {}
             Screened::Tombstone => self.expected.counts.tombstones += 1,
+            Screened::OtherRecord => self.expected.counts.other_records += 1,
             Screened::Refused(stage, reason) => {
                 self.expected.counts.refused += 1;
                 self.refuse(record, &stage.into(), vec![reason]);

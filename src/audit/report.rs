@@ -105,11 +105,15 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0).max(8);
-        let Counts { records, admitted, tombstones, refused } = self.counts;
-        writeln!(
+        let Counts { records, admitted, tombstones, other_records, refused } = self.counts;
+        write!(
             f,
-            "{records} input records up to the committed positions: {admitted} admitted, {refused} refused, {tombstones} tombstones\n"
+            "{records} input records up to the committed positions: {admitted} admitted, {refused} refused, {tombstones} tombstones"
         )?;
+        if other_records > 0 {
+            write!(f, ", {other_records} of other record types")?;
+        }
+        writeln!(f, "\n")?;
         writeln!(f, "{:width$}  {:>12}  {:>12}  {:>9}  {:>9}  {:>9}", "", "expected", "found", "missing", "extra", "different")?;
         for row in &self.rows {
             let Row { what, expected, found, missing, extra, different } = row;

@@ -31,6 +31,7 @@ pub(super) const MINUTE_US: i64 = 60_000_000;
 
 pub(super) fn declaration() -> Declaration {
     let source = SourceDeclaration {
+        records: None,
         topics: vec!["in".into()],
         reader: READING.into(),
         columns: ["dev-id", "battery", "temperature", "at"].map(str::to_owned).to_vec(),

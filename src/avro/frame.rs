@@ -1,12 +1,24 @@
-//! Confluent's frame around a datum: a zero byte, the writer schema's id as four bytes big endian, the datum.
+//! Confluent's frame: which schema a record's value was written with. It stands before the datum (a zero byte, the schema's id as four
+//! bytes big endian), or in a header of the record, as an id or as a GUID, and the value is the datum alone.
+//!
+//! # Source
+//! Confluent Platform 8, `SchemaId`, `HeaderSchemaIdSerializer`, `DualSchemaIdDeserializer`.
 
 use std::fmt;
+
+use crate::kafka::Header;
 
 /// Bytes in front of the datum.
 pub const PREFIX_BYTES: usize = 5;
 
+/// The header that names the schema of a record's value. Its like for keys, `__key_schema_id`, is not looked at: keys are text.
+pub const VALUE_HEADER: &str = "__value_schema_id";
+
 /// Confluent's magic byte.
 const MAGIC: u8 = 0;
+
+/// What stands before a GUID in a header.
+const MAGIC_GUID: u8 = 1;
 
 /// The registry's id of a writer schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,7 +30,32 @@ impl fmt::Display for SchemaId {
     }
 }
 
-/// A value that does not begin with a frame.
+/// A schema's identity over all registries, which headers may give instead of an id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SchemaGuid(pub [u8; 16]);
+
+impl fmt::Display for SchemaGuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_bytes(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for SchemaGuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a record names its writer schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaName {
+    /// By the registry's id.
+    Id(SchemaId),
+    /// By its GUID.
+    Guid(SchemaGuid),
+}
+
+/// A record whose writer schema cannot be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameFault {
     /// The first byte is not the magic byte.
@@ -28,6 +65,18 @@ pub enum FrameFault {
         first: u8,
         /// Whether the value begins as a JSON document does.
         looks_like_json: bool,
+    },
+    /// The header is neither of the two forms.
+    #[error(
+        "the header {VALUE_HEADER} holds {bytes} bytes{}: it must be 0x00 and a schema id of 4 bytes, or 0x01 and a GUID of 16 bytes; \
+         configure the producer's serializer to write one of these, or the id in front of the value",
+        first_byte(.first)
+    )]
+    Header {
+        /// The header value's length.
+        bytes: usize,
+        /// Its first byte.
+        first: Option<u8>,
     },
     /// No room for magic byte and schema id.
     #[error("the value has {bytes} bytes, a frame has at least {PREFIX_BYTES}")]
@@ -40,7 +89,45 @@ pub enum FrameFault {
 impl FrameFault {
     /// The dead letter's reason code.
     pub fn reason(&self) -> &'static str {
-        "not-framed"
+        match self {
+            Self::Header { .. } => HEADER_FRAMED,
+            Self::Magic { .. } | Self::Short { .. } => "not-framed",
+        }
+    }
+}
+
+/// The reason of records whose header cannot be followed to a schema.
+pub const HEADER_FRAMED: &str = "header-framed";
+
+/// Tells a record's writer schema and datum. A header goes before what the value begins with, as in Confluent's deserializers.
+///
+/// # Errors
+/// [`FrameFault`] when neither header nor value tells.
+#[inline]
+pub fn of_record<'v>(headers: &[Header], value: &'v [u8]) -> Result<(SchemaName, &'v [u8]), FrameFault> {
+    // The last one counts where there are several.
+    match headers.iter().rfind(|header| header.name == VALUE_HEADER) {
+        None => parse(value).map(|(id, datum)| (SchemaName::Id(id), datum)),
+        Some(header) => parse_header(header.value.as_deref().unwrap_or_default()).map(|name| (name, value)),
+    }
+}
+
+fn parse_header(value: &[u8]) -> Result<SchemaName, FrameFault> {
+    match value {
+        [MAGIC, a, b, c, d] => Ok(SchemaName::Id(SchemaId(u32::from_be_bytes([*a, *b, *c, *d])))),
+        [MAGIC_GUID, guid @ ..] => {
+            let guid = guid.try_into().map_err(|_| FrameFault::Header { bytes: value.len(), first: Some(MAGIC_GUID) })?;
+            Ok(SchemaName::Guid(SchemaGuid(guid)))
+        }
+        other => Err(FrameFault::Header { bytes: other.len(), first: other.first().copied() }),
+    }
+}
+
+/// What a header holds for a value written with schema `name`.
+pub fn header_value(name: SchemaName) -> Vec<u8> {
+    match name {
+        SchemaName::Id(id) => prefix(id).to_vec(),
+        SchemaName::Guid(guid) => [&[MAGIC_GUID][..], &guid.0].concat(),
     }
 }
 
@@ -60,6 +147,10 @@ pub fn parse(value: &[u8]) -> Result<(SchemaId, &[u8]), FrameFault> {
 pub fn prefix(id: SchemaId) -> [u8; PREFIX_BYTES] {
     let [a, b, c, d] = id.0.to_be_bytes();
     [MAGIC, a, b, c, d]
+}
+
+fn first_byte(first: &Option<u8>) -> String {
+    first.map_or_else(String::new, |first| format!(", the first of them 0x{first:02x}"))
 }
 
 fn json_hint(looks_like_json: &bool) -> &'static str {
@@ -93,6 +184,41 @@ mod tests {
 
         assert_eq!(fault.reason(), "not-framed");
         assert_eq!(fault.to_string(), "the value has 3 bytes, a frame has at least 5");
+    }
+
+    fn header(value: &[u8]) -> Header {
+        Header { name: VALUE_HEADER.into(), value: Some(value.to_vec()) }
+    }
+
+    #[test]
+    fn a_header_names_the_schema_by_id_or_guid_and_leaves_the_value_whole_c23() {
+        let guid = SchemaGuid([7; 16]);
+        for name in [SchemaName::Id(SchemaId(0x0102_0304)), SchemaName::Guid(guid)] {
+            let value = b"datum".as_slice();
+
+            assert_eq!(of_record(&[header(&header_value(name))], value), Ok((name, value)));
+        }
+        assert_eq!(guid.to_string(), "07070707-0707-0707-0707-070707070707");
+    }
+
+    #[test]
+    fn the_last_header_of_that_name_counts_and_others_do_not() {
+        let (first, last) = (SchemaName::Id(SchemaId(1)), SchemaName::Id(SchemaId(2)));
+        let other = Header { name: "__key_schema_id".into(), value: Some(vec![9]) };
+        let headers = [header(&header_value(first)), header(&header_value(last)), other.clone()];
+
+        assert_eq!(of_record(&headers, b"x").map(|(name, _)| name), Ok(last));
+        assert_eq!(of_record(&[other], &[0, 0, 0, 0, 7]), Ok((SchemaName::Id(SchemaId(7)), [].as_slice())));
+    }
+
+    #[test]
+    fn a_header_of_another_form_is_named_with_its_length() {
+        for value in [&[][..], &[0, 0, 0, 1], &[0; 6], &[1; 16], &[1; 18], &[2, 0, 0, 0, 1]] {
+            let fault = of_record(&[header(value)], b"datum").expect_err("no form");
+
+            assert_eq!(fault.reason(), "header-framed");
+            assert!(fault.to_string().contains(&format!("{VALUE_HEADER} holds {} bytes", value.len())), "{fault}");
+        }
     }
 
     #[test]

@@ -3,30 +3,38 @@
 //! [`Gate::verdict`] never blocks. The first sight of an id starts a look-up, one at a time for each id, and says
 //! [`Verdict::Pending`]: the partition waits at that record. What the look-up brings:
 //!
-//! 1. a schema is judged against bounds and the reader schema: `Accepted` or `Refused`, for as long as the process lives,
-//!    because a registry never changes the schema of an id;
+//! 1. a schema is judged against bounds and the reader schema, once, because a registry never changes the schema of an id. Where
+//!    the gate has an [`Arbiter`], that one has the last word: it hears of the schema, and until its [`Ruling`] comes the partition
+//!    waits. Then the schema is `Accepted`, `Held` (its records wait until the owner decides) or `Refused`;
 //! 2. trouble with the registry (down, slow, wrong credentials) says nothing about the id: asked again for ever, with growing
 //!    pauses, and never a dead letter (C25);
 //! 3. "no such id" is asked again a few times, since a replica may lag, then `Missing` for a while, so that it can heal.
 //!
-//! The gate has no timer: whether a look-up is due is asked of the clock when a verdict is, so tests steer it.
+//! The gate has no timer: whether a look-up is due is asked of the clock when a verdict is, so tests steer it. While one id is waited
+//! for, look-ups of all others that were asked for go on too: see [`Gate::ask_ahead`].
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::frame::SchemaId;
+use super::frame::{SchemaGuid, SchemaId};
+use super::guid::{GuidAnswer, Guids, OnId};
 use super::inspect::Inspector;
 use super::limits::{DatumLimits, SchemaLimits};
 use super::registry::{FetchedSchema, Registry, RegistryFault};
 use super::resolve::check_readable;
 use super::schema::ReaderSchema;
 use crate::clock::SharedClock;
+use crate::failpoint;
 use crate::telemetry::TenantMetrics;
+
+mod book;
+
+use book::{Book, Told};
 
 /// Receives what a look-up brought.
 pub type OnAnswer = Box<dyn FnOnce(Result<FetchedSchema, RegistryFault>) + Send>;
@@ -35,6 +43,11 @@ pub type OnAnswer = Box<dyn FnOnce(Result<FetchedSchema, RegistryFault>) + Send>
 pub trait SchemaLookup: Send + Sync {
     /// Starts to look `id` up and returns at once; `answer` is called later from any thread, or dropped.
     fn look_up(&self, id: SchemaId, answer: OnAnswer);
+
+    /// Starts to look up which id the schema with this GUID has, in the same way.
+    fn look_up_guid(&self, guid: SchemaGuid, answer: OnId) {
+        answer(Err(RegistryFault::Bad(format!("schemas are looked up by id only here, not by GUID {guid}"))));
+    }
 }
 
 /// Looks schemas up in the registry, on a tokio runtime.
@@ -52,8 +65,17 @@ impl RegistryLookup {
 
 impl SchemaLookup for RegistryLookup {
     fn look_up(&self, id: SchemaId, answer: OnAnswer) {
+        let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
+        self.runtime.spawn(async move {
+            let outcome = registry.schema(id).await;
+            // A stranger's schema may take its bounded time to be judged; other answers do not wait for it.
+            runtime.spawn_blocking(move || answer(outcome));
+        });
+    }
+
+    fn look_up_guid(&self, guid: SchemaGuid, answer: OnId) {
         let registry = self.registry.clone();
-        self.runtime.spawn(async move { answer(registry.schema(id).await) });
+        self.runtime.spawn(async move { answer(registry.id_of_guid(guid).await) });
     }
 }
 
@@ -87,7 +109,7 @@ impl Default for Policy {
             pause_first: Duration::from_millis(100),
             pause_max: Duration::from_secs(5),
             remembered_max: 1_000,
-            asking_max: 16,
+            asking_max: 8,
             schema: SchemaLimits::default(),
             datum: DatumLimits::default(),
         }
@@ -114,6 +136,16 @@ pub enum Verdict {
     Accepted(Arc<Accepted>),
     /// Not known yet: wait at the record and ask again.
     Pending,
+    /// Known and not to be used before the owner has decided: wait at the record and ask again.
+    Held {
+        /// Who waits for whom, and why.
+        detail: String,
+    },
+    /// Of a record type that the source does not read, in topics that several types share: skipped and counted.
+    OtherRecord {
+        /// The type's full name.
+        name: String,
+    },
     /// The registry says, in repeated tries, that it does not exist.
     Missing {
         /// The registry's words.
@@ -126,6 +158,37 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Whether records have to wait.
+    pub fn must_wait(&self) -> bool {
+        matches!(self, Self::Pending | Self::Held { .. })
+    }
+}
+
+/// What was decided about a schema, whether or not its records can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Use it, if its records can be read.
+    Accept,
+    /// Its records wait.
+    Hold {
+        /// For people: for whom, and why.
+        detail: String,
+    },
+    /// Its records become dead letters.
+    Refuse {
+        /// For people: by whom, and why.
+        detail: String,
+    },
+}
+
+/// Has the last word on schemas: the tenant's policy and its owner, the same for all instances.
+pub trait Arbiter: Send + Sync {
+    /// A record uses a schema that has no ruling yet: as it was fetched, or why it is none. Returns at once; the ruling comes by
+    /// [`Gate::rule`].
+    fn unruled(&self, id: SchemaId, found: Result<FetchedSchema, String>);
+}
+
 /// The gate of one tenant's source.
 pub struct Gate {
     reader: Arc<ReaderSchema>,
@@ -133,43 +196,16 @@ pub struct Gate {
     clock: SharedClock,
     metrics: TenantMetrics,
     policy: Policy,
+    arbiter: Option<Arc<dyn Arbiter>>,
     jitter: RandomState,
+    guids: Arc<Guids>,
     book: Mutex<Book>,
+    is_going_on: AtomicBool,
     me: Weak<Self>,
 }
 
-/// What is remembered, and a count of questions by which the least recently used is found.
-#[derive(Default)]
-struct Book {
-    entries: HashMap<SchemaId, Entry>,
-    asking: usize,
-    questions: u64,
-}
-
-struct Entry {
-    state: State,
-    past: Past,
-    /// Number of the question that asked for it last.
-    used: u64,
-}
-
-enum State {
-    Asking,
-    WaitingUntil(Duration),
-    MissingUntil(Duration, String),
-    Accepted(Arc<Accepted>),
-    Refused(String),
-}
-
-/// Failed look-ups of an id since it was last judged.
-#[derive(Clone, Copy, Default)]
-struct Past {
-    failed: u32,
-    not_found: u32,
-}
-
 impl Gate {
-    /// A gate in front of rows of `reader`.
+    /// A gate in front of rows of `reader` that uses whatever can be read.
     pub fn new(
         reader: Arc<ReaderSchema>,
         lookup: Arc<dyn SchemaLookup>,
@@ -177,134 +213,169 @@ impl Gate {
         metrics: TenantMetrics,
         policy: Policy,
     ) -> Arc<Self> {
+        Self::with_arbiter(reader, lookup, clock, metrics, policy, None)
+    }
+
+    /// A gate that uses what can be read when `arbiter` rules so.
+    pub fn with_arbiter(
+        reader: Arc<ReaderSchema>,
+        lookup: Arc<dyn SchemaLookup>,
+        clock: SharedClock,
+        metrics: TenantMetrics,
+        policy: Policy,
+        arbiter: Option<Arc<dyn Arbiter>>,
+    ) -> Arc<Self> {
+        let guids = Guids::new(lookup.clone(), clock.clone(), policy);
         Arc::new_cyclic(|me| Self {
             reader,
             lookup,
             clock,
             metrics,
             policy,
+            arbiter,
             jitter: RandomState::new(),
+            guids,
             book: Mutex::default(),
+            is_going_on: AtomicBool::new(false),
             me: me.clone(),
         })
     }
 
     /// Whether records of writer schema `id` may be used. Never blocks; see the file's head.
     pub fn verdict(&self, id: SchemaId) -> Verdict {
+        match self.guids.is_waiting(id) {
+            Some(true) => return Verdict::Pending,
+            Some(false) => return Verdict::Missing { detail: format!("{id} is no schema id") },
+            None => {}
+        }
         let now = self.clock.monotonic();
-        let (verdict, is_due) = self.lock().question(id, now, &self.policy);
+        let (verdict, is_due) = self.lock().question(id, now, &self.policy, self.arbiter.is_some());
         if is_due {
-            // The lock is free here: a look-up may answer at once.
-            let answer = Answer { gate: self.me.clone(), id, is_given: false };
-            self.lookup.look_up(id, Box::new(move |outcome| answer.give(outcome)));
+            self.look_up(id);
+        }
+        if matches!(verdict, Verdict::Pending) {
+            self.go_on();
         }
         verdict
     }
 
-    /// Takes what a look-up brought.
-    fn answered(&self, id: SchemaId, outcome: Result<FetchedSchema, RegistryFault>) {
-        self.metrics.all().registry_request(outcome.as_ref().err().map_or("ok", RegistryFault::word));
-        let judged = match outcome {
-            Ok(fetched) => Ok(self.judge(fetched)),
-            Err(RegistryFault::Bad(detail)) => Ok(Err(detail)),
-            Err(fault) => Err(fault),
-        };
-        let now = self.clock.monotonic();
-        let mut book = self.lock();
-        book.asking = book.asking.saturating_sub(1);
-        let Some(entry) = book.entries.get_mut(&id) else { return };
-        let reader = self.reader.fingerprint();
-        match judged {
-            Ok(Ok(accepted)) => {
-                info!(schema_id = id.0, references = ?accepted.references, failed_tries = entry.past.failed, reader, "writer schema accepted");
-                entry.state = State::Accepted(Arc::new(accepted));
-            }
-            Ok(Err(detail)) => {
-                warn!(schema_id = id.0, detail, reader, "writer schema refused, its records become dead letters");
-                entry.state = State::Refused(detail);
-            }
-            Err(fault) => entry.failed(id, &fault, now, &self.policy, self.jitter.hash_one((id, entry.past.failed))),
+    /// Starts a look-up. The lock is free here: it may be answered at once.
+    fn look_up(&self, id: SchemaId) {
+        failpoint::at("gate.asking");
+        let answer = Answer { gate: self.me.clone(), id, is_given: false };
+        self.lookup.look_up(id, Box::new(move |outcome| answer.give(outcome)));
+    }
+
+    /// Starts look-ups of other ids that are due, while there is room. Answers come here too, perhaps at once: the outermost call goes on.
+    fn go_on(&self) {
+        if self.is_going_on.swap(true, Ordering::Acquire) {
+            return;
         }
-        self.metrics.schemas_known(book.entries.values().filter(|entry| matches!(entry.state, State::Accepted(_))).count());
+        loop {
+            let due = self.lock().due_too(self.clock.monotonic(), &self.policy);
+            if due.is_empty() {
+                break;
+            }
+            due.into_iter().for_each(|id| self.look_up(id));
+        }
+        self.is_going_on.store(false, Ordering::Release);
+    }
+
+    /// Begins to look at ids that records behind a waiting one use, so that many unknown ids cost hardly more time than one.
+    pub fn ask_ahead(&self, ids: impl Iterator<Item = SchemaId>) {
+        // What holds for them is asked when their records are reached.
+        ids.for_each(|id| drop(self.verdict(id)));
+    }
+
+    /// Held schemas that records wait for, or waited for in this process, ascending.
+    pub fn held_in_use(&self) -> Vec<SchemaId> {
+        self.lock().held_in_use()
+    }
+
+    /// Takes a ruling of the arbiter's, on an id that records use or will use.
+    pub fn rule(&self, id: SchemaId, ruling: Ruling) {
+        let mut book = self.lock();
+        let changed = book.ruled(id, ruling);
+        let accepted = book.accepted(self.arbiter.is_some());
+        drop(book);
+        if let Some(verdict) = changed {
+            self.tell(id, &verdict);
+            self.metrics.schemas_known(accepted);
+        }
+    }
+
+    /// The id of the schema with a GUID. Never blocks; see [`Guids`].
+    pub fn id_of(&self, guid: SchemaGuid) -> GuidAnswer {
+        self.guids.id_of(guid)
+    }
+
+    /// Takes what a look-up brought, and uses the room that it leaves.
+    fn answered(&self, id: SchemaId, outcome: Result<FetchedSchema, RegistryFault>) {
+        self.take(id, outcome);
+        self.go_on();
+    }
+
+    fn take(&self, id: SchemaId, outcome: Result<FetchedSchema, RegistryFault>) {
+        self.metrics.all().registry_request(outcome.as_ref().err().map_or("ok", RegistryFault::word));
+        let has_arbiter = self.arbiter.is_some();
+        let found = match outcome {
+            Ok(fetched) => Ok(fetched),
+            Err(RegistryFault::Bad(detail)) => Err(detail),
+            Err(fault) => {
+                let now = self.clock.monotonic();
+                let random = self.jitter.hash_one((id, now));
+                return self.lock().failed(id, &fault, now, &self.policy, random);
+            }
+        };
+        if let Some(name) = found.as_ref().ok().and_then(|fetched| self.other_record(fetched)) {
+            info!(schema_id = id.0, record = name, "writer schema of another record type, its records are skipped and counted");
+            return self.lock().other_record(id, name);
+        }
+        let judged = found.as_ref().map_err(String::clone).and_then(|fetched| self.judge(fetched));
+        let told = self.lock().judged(id, judged, has_arbiter);
+        match (told, &self.arbiter) {
+            (Some(Told::Unruled), Some(arbiter)) => arbiter.unruled(id, found),
+            (Some(Told::Verdict(verdict)), _) => self.tell(id, &verdict),
+            _ => {}
+        }
+        self.metrics.schemas_known(self.lock().accepted(has_arbiter));
+    }
+
+    /// One line for each schema and change, never for a record.
+    fn tell(&self, id: SchemaId, verdict: &Verdict) {
+        let reader = self.reader.fingerprint();
+        match verdict {
+            Verdict::Accepted(accepted) => info!(schema_id = id.0, references = ?accepted.references, reader, "writer schema accepted"),
+            Verdict::Held { detail } => warn!(schema_id = id.0, detail, reader, "writer schema held, its records wait for the owner"),
+            Verdict::Refused { detail } => {
+                warn!(schema_id = id.0, detail, reader, "writer schema refused, its records become dead letters")
+            }
+            Verdict::Pending | Verdict::OtherRecord { .. } | Verdict::Missing { .. } => {}
+        }
+    }
+
+    /// The name of a record type that the source does not read.
+    fn other_record(&self, fetched: &FetchedSchema) -> Option<String> {
+        if self.reader.reads_all_types() {
+            return None;
+        }
+        let name = fetched.parse(&self.policy.schema).ok()?.name()?.to_string();
+        (!self.reader.reads_type(&name)).then_some(name)
     }
 
     /// Whether records of the schema can be read; the reason why not names ids and field.
-    fn judge(&self, fetched: FetchedSchema) -> Result<Accepted, String> {
+    fn judge(&self, fetched: &FetchedSchema) -> Result<Accepted, String> {
         let id = fetched.id;
         let refused = |cause: String| format!("writer schema {id}, reader schema {}: {cause}", self.reader.fingerprint());
         let schema = fetched.parse(&self.policy.schema).map_err(|fault| refused(fault.to_string()))?;
         check_readable(&schema, &self.reader).map_err(|fault| refused(fault.to_string()))?;
         let inspector = Inspector::new(&schema, self.policy.datum).map_err(|fault| refused(fault.to_string()))?;
-        Ok(Accepted { id, schema, inspector, references: fetched.chain })
+        Ok(Accepted { id, schema, inspector, references: fetched.chain.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         // Nothing below the lock leaves the book half changed, so it stays usable after a panic.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Book {
-    /// The verdict on `id`, and whether a look-up has to be started now.
-    fn question(&mut self, id: SchemaId, now: Duration, policy: &Policy) -> (Verdict, bool) {
-        self.questions += 1;
-        if !self.entries.contains_key(&id) {
-            // While every remembered id is still undecided nothing is forgotten, and new ones wait outside.
-            if self.entries.len() >= policy.remembered_max && !self.forget_one() {
-                return (Verdict::Pending, false);
-            }
-            self.entries.insert(id, Entry { state: State::WaitingUntil(now), past: Past::default(), used: 0 });
-        }
-        let may_ask = self.asking < policy.asking_max;
-        let Some(entry) = self.entries.get_mut(&id) else { return (Verdict::Pending, false) };
-        entry.used = self.questions;
-        let due = match &entry.state {
-            State::Accepted(accepted) => return (Verdict::Accepted(accepted.clone()), false),
-            State::Refused(detail) => return (Verdict::Refused { detail: detail.clone() }, false),
-            State::MissingUntil(until, detail) if now < *until => return (Verdict::Missing { detail: detail.clone() }, false),
-            State::Asking => return (Verdict::Pending, false),
-            State::MissingUntil(until, _) | State::WaitingUntil(until) => *until,
-        };
-        let is_due = may_ask && due <= now;
-        if is_due {
-            entry.state = State::Asking;
-            self.asking += 1;
-        }
-        (Verdict::Pending, is_due)
-    }
-
-    /// Forgets a missing id, else a refused one, else an accepted one; of these the least recently used.
-    fn forget_one(&mut self) -> bool {
-        let rank = |entry: &Entry| match entry.state {
-            State::MissingUntil(..) => Some(0),
-            State::Refused(_) => Some(1),
-            State::Accepted(_) => Some(2),
-            State::Asking | State::WaitingUntil(_) => None,
-        };
-        let candidates = self.entries.iter().filter_map(|(id, entry)| Some((rank(entry)?, entry.used, *id)));
-        let Some((_, _, id)) = candidates.min() else { return false };
-        self.entries.remove(&id).is_some()
-    }
-}
-
-impl Entry {
-    /// Notes a failed look-up and when to try again; `random` shortens the pause by up to a quarter.
-    fn failed(&mut self, id: SchemaId, fault: &RegistryFault, now: Duration, policy: &Policy, random: u64) {
-        let pause = policy.pause_first.saturating_mul(1 << self.past.failed.min(16)).min(policy.pause_max);
-        let pause = pause - pause.mul_f64((random % 256) as f64 / 1_024.0);
-        if self.past.failed == 0 {
-            warn!(schema_id = id.0, fault = %fault, "writer schema not known yet, records wait");
-        }
-        self.past.failed = self.past.failed.saturating_add(1);
-        self.past.not_found += u32::from(matches!(fault, RegistryFault::NotFound(_)));
-        if self.past.not_found < policy.missing_tries {
-            self.state = State::WaitingUntil(now + pause);
-            return;
-        }
-        warn!(schema_id = id.0, fault = %fault, tries = policy.missing_tries, "writer schema missing, its records become dead letters");
-        self.state = State::MissingUntil(now + policy.missing_for, fault.to_string());
-        // When it is asked for again, one answer is enough: the partition has waited once.
-        self.past = Past { failed: 0, not_found: policy.missing_tries.saturating_sub(1) };
     }
 }
 
@@ -335,6 +406,8 @@ impl Drop for Answer {
     }
 }
 
+#[cfg(test)]
+mod chain_tests;
 #[cfg(test)]
 #[path = "gate_tests.rs"]
 mod tests;

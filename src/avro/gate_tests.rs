@@ -238,3 +238,101 @@ fn open_questions_are_bounded() {
 
     assert_eq!(stage.asked(), 2);
 }
+
+/// Remembers what it is told.
+#[derive(Default)]
+struct Listener(Mutex<Vec<(SchemaId, bool)>>);
+
+impl Arbiter for Listener {
+    fn unruled(&self, id: SchemaId, found: Result<FetchedSchema, String>) {
+        self.0.lock().expect("told").push((id, found.is_ok()));
+    }
+}
+
+impl Stage {
+    fn ruled(answers: impl IntoIterator<Item = Result<FetchedSchema, RegistryFault>>) -> (Self, Arc<Listener>) {
+        let reader = Arc::new(ReaderSchema::parse(READING).expect("a reader schema"));
+        let script = Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Script::default() });
+        let (clock, listener) = (Arc::new(StoppedClock::default()), Arc::new(Listener::default()));
+        let metrics = TenantMetrics::new(&Metrics::new(), "zoo");
+        let gate = Gate::with_arbiter(reader, script.clone(), clock.clone(), metrics, Policy::default(), Some(listener.clone()));
+        (Self { gate, script, clock }, listener)
+    }
+}
+
+#[test]
+fn a_schema_waits_for_its_ruling_and_follows_each() {
+    let (stage, listener) = Stage::ruled([Ok(fetched(READING))]);
+    stage.verdict();
+
+    assert!(matches!(stage.verdict(), Verdict::Pending));
+    assert_eq!(*listener.0.lock().expect("told"), [(SchemaId(7), true)], "told once");
+
+    stage.gate.rule(SchemaId(7), Ruling::Hold { detail: "the owner sleeps".into() });
+    assert!(matches!(stage.verdict(), Verdict::Held { detail } if detail == "the owner sleeps"));
+    assert!(stage.verdict().must_wait());
+    assert_eq!(stage.gate.held_in_use(), [SchemaId(7)]);
+    stage.gate.rule(SchemaId(7), Ruling::Accept);
+    assert!(matches!(stage.verdict(), Verdict::Accepted(_)));
+    stage.gate.rule(SchemaId(7), Ruling::Refuse { detail: "changed my mind".into() });
+    assert!(matches!(stage.verdict(), Verdict::Refused { detail } if detail == "changed my mind"));
+    assert_eq!(stage.asked(), 1);
+}
+
+#[test]
+fn a_ruling_that_was_there_first_needs_no_arbiter() {
+    let (stage, listener) = Stage::ruled([Ok(fetched(READING))]);
+    stage.gate.rule(SchemaId(7), Ruling::Accept);
+
+    stage.verdict();
+
+    assert!(matches!(stage.verdict(), Verdict::Accepted(_)));
+    assert!(listener.0.lock().expect("told").is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_is_never_accepted_but_may_be_held() {
+    let unreadable = r#"{"type":"record","name":"Reading","fields":[{"name":"battery","type":"string"}]}"#;
+    let (stage, _) = Stage::ruled([Ok(fetched(unreadable))]);
+    stage.verdict();
+
+    stage.gate.rule(SchemaId(7), Ruling::Hold { detail: "wait".into() });
+    assert!(matches!(stage.verdict(), Verdict::Held { .. }));
+    stage.gate.rule(SchemaId(7), Ruling::Accept);
+    assert!(matches!(stage.verdict(), Verdict::Refused { detail } if detail.contains("battery")));
+}
+
+/// Each made-up id needs five answers and pauses in between; a thousand of them need hardly more time than one.
+#[test]
+fn ids_that_were_asked_ahead_become_known_in_the_time_of_one() {
+    let stage = Stage::answering((0..5_000).map(|_| unknown()));
+    stage.gate.ask_ahead((0..500).map(SchemaId));
+
+    // As a worker does: wait at the first id that is not known, then at the next.
+    let (mut waited, mut next) = (Duration::ZERO, 0);
+    while next < 500 {
+        match stage.gate.verdict(SchemaId(next)) {
+            Verdict::Missing { .. } => next += 1,
+            _ => {
+                stage.clock.pass(Duration::from_millis(10));
+                waited += Duration::from_millis(10);
+            }
+        }
+    }
+
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+}
+
+#[test]
+fn a_registry_in_trouble_is_asked_for_one_id_at_a_time() {
+    let stage = Stage::answering([down()]);
+    stage.gate.verdict(SchemaId(0));
+    stage.script.answers.lock().expect("script").extend((0..100).map(|_| down()));
+
+    stage.gate.ask_ahead((1..50).map(SchemaId));
+    let asked = stage.asked();
+    stage.clock.pass(Duration::from_secs(10));
+    stage.gate.verdict(SchemaId(0));
+
+    assert_eq!(stage.asked(), asked + 1, "the others wait until somebody waits for them");
+}

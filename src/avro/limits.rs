@@ -9,12 +9,16 @@ pub struct SchemaLimits {
     pub depth_max: usize,
     /// JSON objects: every field and every named type is one.
     pub objects_max: usize,
+    /// JSON texts: every name, alias and symbol is one.
+    pub texts_max: usize,
+    /// Longest name or namespace, in bytes: a parser repeats the namespace in every name below it.
+    pub name_bytes_max: usize,
 }
 
 impl Default for SchemaLimits {
     /// Well above the largest schemas seen in registries (hundreds of fields, twenty levels), well below what hurts.
     fn default() -> Self {
-        Self { bytes_max: 1 << 20, depth_max: 96, objects_max: 10_000 }
+        Self { bytes_max: 1 << 20, depth_max: 96, objects_max: 10_000, texts_max: 100_000, name_bytes_max: 512 }
     }
 }
 

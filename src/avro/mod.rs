@@ -25,6 +25,7 @@ mod through_arrow;
 pub mod decode;
 pub mod encode;
 pub mod gate;
+pub mod guid;
 pub mod registry;
 pub mod settings;
 
@@ -35,8 +36,9 @@ mod property_tests;
 
 pub use decode::{DecodeFault, Decoded, Decoder, Path};
 pub use encode::Encoder;
-pub use frame::{FrameFault, SchemaId};
-pub use gate::{Accepted, Gate, Verdict};
+pub use frame::{FrameFault, SchemaGuid, SchemaId, SchemaName};
+pub use gate::{Accepted, Arbiter, Gate, Ruling, Verdict};
+pub use guid::GuidAnswer;
 pub use inspect::{DatumFault, Inspector};
 pub use limits::{DatumLimits, SchemaLimits};
 pub use resolve::check_readable;

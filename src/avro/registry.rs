@@ -1,27 +1,29 @@
 //! The schema registry's client: what is asked, and how each answer is to be reacted to.
 //!
-//! Schemas by id come through `schema_registry_converter`; its cache is left aside, because it remembers passing errors for
-//! ever (C25), and so is its idea of what can be tried again, because it takes 429, 500 and 504 for permanent. What it cannot
-//! ask (deleted referenced versions, compatibility, registration without a cache) is asked here.
+//! Writer schemas by id come through `schema_registry_converter` (`converter.rs`); what it cannot ask (deleted referenced versions, GUIDs'
+//! ids, compatibility, registration without a cache) is asked here (`transport.rs`).
+//! Every answer to either is bounded while it is read (`bounded.rs`): what a stranger registers, and whoever answers in the registry's
+//! place, cannot fill the memory. Nothing is remembered, so no passing error is (C25).
 //! Nothing is retried here: who asks decides when to ask again ([`super::gate`]).
 
 use std::collections::HashSet;
-use std::error::Error as _;
 
 use reqwest::Method;
-use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_id};
-use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{RawError, RegisteredReference, SchemaType};
+use schema_registry_converter::schema_registry_common::{RegisteredReference, SchemaType};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::frame::SchemaId;
+use super::frame::{SchemaGuid, SchemaId};
 use super::limits::SchemaLimits;
 use super::schema::{SchemaFault, parse_writer_with_references};
 use super::settings::Settings;
 
+mod bounded;
+mod converter;
 mod transport;
 
-use transport::{Transport, chain_of, classify};
+use converter::Converter;
+use transport::Transport;
 
 /// Longest answer that is read, bytes. Registries bound schemas far below.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -115,7 +117,7 @@ pub struct Compatibility {
 #[derive(Clone)]
 pub struct Registry {
     transport: Transport,
-    converter: SrSettings,
+    converter: Converter,
 }
 
 impl Registry {
@@ -124,7 +126,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryFault::Bad`] naming the setting that cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, RegistryFault> {
-        Ok(Self { transport: Transport::new(settings)?, converter: transport::converter(settings)? })
+        Ok(Self { transport: Transport::new(settings)?, converter: Converter::new(settings)? })
     }
 
     /// The schema with `id`, soft-deleted or not (C27), with all schemas that it refers to (C17).
@@ -132,16 +134,68 @@ impl Registry {
     /// # Errors
     /// [`RegistryFault`]; `Bad` when the id belongs to something other than an Avro schema.
     pub async fn schema(&self, id: SchemaId) -> Result<FetchedSchema, RegistryFault> {
-        let found = get_schema_by_id(id.0, &self.converter).await.map_err(|error| classify_converter(id, &error))?;
-        if found.schema_type != SchemaType::Avro {
-            return Err(RegistryFault::Bad(format!("schema {id} is of type {:?}, not Avro", found.schema_type)));
-        }
-        if found.schema.len() > ANSWER_BYTES_MAX {
-            return Err(RegistryFault::Bad(format!("schema {id} has {} bytes, the bound is {ANSWER_BYTES_MAX}", found.schema.len())));
+        let found = self.converter.schema(id).await?;
+        match &found.schema_type {
+            SchemaType::Avro => {}
+            SchemaType::Other(kind) if kind.eq_ignore_ascii_case("AVRO") => {}
+            SchemaType::Other(kind) => return Err(RegistryFault::Bad(format!("schema {id} is of type {kind}, not Avro"))),
+            kind => return Err(RegistryFault::Bad(format!("schema {id} is of type {kind:?}, not Avro"))),
         }
         let mut fetched = FetchedSchema { id, json: found.schema, references: Vec::new(), chain: Vec::new() };
         self.add_references(&mut fetched, found.references).await?;
         Ok(fetched)
+    }
+
+    /// The subjects under which `id` is registered, with its version in each; deleted ones too.
+    ///
+    /// # Errors
+    /// [`RegistryFault`].
+    pub async fn versions_of(&self, id: SchemaId) -> Result<Vec<(String, i32)>, RegistryFault> {
+        let path = ["schemas", "ids", &id.to_string(), "versions"];
+        let answer = self.transport.call(Method::GET, &path, Some(("deleted", "true")), None).await?;
+        let places = answer.as_array().ok_or_else(|| odd(&"no list of versions"))?;
+        let place = |place: &Value| {
+            let version = place.get("version").and_then(Value::as_i64).and_then(|version| i32::try_from(version).ok());
+            Ok((text_of(place, "subject")?, version.ok_or_else(|| odd(&"no version"))?))
+        };
+        places.iter().map(place).collect()
+    }
+
+    /// The compatibility rule that holds for `subject`, its own or the registry's, such as `BACKWARD`.
+    ///
+    /// # Errors
+    /// [`RegistryFault`].
+    pub async fn rule(&self, subject: &str) -> Result<String, RegistryFault> {
+        let of_subject = self.transport.call(Method::GET, &["config", subject], Some(("defaultToGlobal", "true")), None).await;
+        let answer = match of_subject {
+            Err(RegistryFault::NotFound(_)) => self.transport.call(Method::GET, &["config"], None, None).await?,
+            answer => answer?,
+        };
+        text_of(&answer, "compatibilityLevel")
+    }
+
+    /// The id that the schema with `guid` has here: in the default context, or else in the first that has one.
+    ///
+    /// # Errors
+    /// [`RegistryFault`]; `Bad` when the registry knows no GUIDs.
+    ///
+    /// # Source
+    /// Confluent Schema Registry 8, `GET /schemas/guids/{guid}/ids`.
+    pub async fn id_of_guid(&self, guid: SchemaGuid) -> Result<SchemaId, RegistryFault> {
+        let path = ["schemas", "guids", &guid.to_string(), "ids"];
+        let answer = match self.transport.call(Method::GET, &path, None, None).await {
+            // A path that is not there: of a registry that answers otherwise, it is one without GUIDs.
+            Err(RegistryFault::Unavailable(detail)) if detail.contains(": status 404, ") && self.ping().await.is_ok() => {
+                return Err(RegistryFault::Bad(format!(
+                    "the schema registry knows no GUIDs ({detail}); produce with the id in the header, or in front of the value"
+                )));
+            }
+            answer => answer?,
+        };
+        let ids = answer.as_array().ok_or_else(|| odd(&"no list of ids"))?;
+        let is_default = |entry: &&Value| entry.get("context").and_then(Value::as_str) == Some(".");
+        let chosen = ids.iter().find(is_default).or_else(|| ids.first());
+        chosen.map_or_else(|| Err(RegistryFault::NotFound(format!("no schema has GUID {guid}"))), id_of)
     }
 
     /// Registers `schema_json` under `subject`; an equal one that is there already gives its id.
@@ -166,13 +220,45 @@ impl Registry {
         }
     }
 
+    /// The versions of `subject`, ascending, with soft-deleted ones if asked; none when there is no such subject.
+    ///
+    /// # Errors
+    /// [`RegistryFault`].
+    pub async fn versions(&self, subject: &str, with_deleted: bool) -> Result<Vec<i32>, RegistryFault> {
+        let query = with_deleted.then_some(("deleted", "true"));
+        let answer = match self.transport.call(Method::GET, &["subjects", subject, "versions"], query, None).await {
+            Err(RegistryFault::NotFound(_)) => return Ok(Vec::new()),
+            answer => answer?,
+        };
+        let mut versions: Vec<i32> = serde_json::from_value(answer).map_err(|error| odd(&error))?;
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    /// One version of `subject`, soft-deleted or not.
+    ///
+    /// # Errors
+    /// [`RegistryFault`].
+    pub async fn version(&self, subject: &str, version: i32) -> Result<SubjectVersion, RegistryFault> {
+        let path = ["subjects", subject, "versions", &version.to_string()];
+        version_of(&self.transport.call(Method::GET, &path, Some(("deleted", "true")), None).await?)
+    }
+
     /// Whether the rule of `subject` allows `schema_json` as its next version. A subject without versions allows everything.
     ///
     /// # Errors
     /// [`RegistryFault`].
     pub async fn is_compatible(&self, subject: &str, schema_json: &str) -> Result<Compatibility, RegistryFault> {
+        self.is_compatible_with(subject, "latest", schema_json).await
+    }
+
+    /// Whether the rule of `subject` allows `schema_json` after one of its versions. A version that is not there allows everything.
+    ///
+    /// # Errors
+    /// [`RegistryFault`].
+    pub async fn is_compatible_with(&self, subject: &str, version: &str, schema_json: &str) -> Result<Compatibility, RegistryFault> {
         let body = json!({ "schema": schema_json });
-        let path = ["compatibility", "subjects", subject, "versions", "latest"];
+        let path = ["compatibility", "subjects", subject, "versions", version];
         match self.transport.call(Method::POST, &path, Some(("verbose", "true")), Some(&body)).await {
             Ok(answer) => {
                 let ok = answer.get("is_compatible").and_then(Value::as_bool).ok_or_else(|| odd(&"no is_compatible"))?;
@@ -192,39 +278,43 @@ impl Registry {
         self.transport.call(Method::GET, &["schemas", "types"], None, None).await.map(drop)
     }
 
-    /// Fetches what `direct` names and what that rests on, each version once.
+    /// Fetches what `direct` names and what that rests on, each version once. Together they are bounded like one schema.
     async fn add_references(&self, fetched: &mut FetchedSchema, direct: Vec<RegisteredReference>) -> Result<(), RegistryFault> {
+        let bytes_max = SchemaLimits::default().bytes_max;
+        let mut bytes = fetched.json.len();
         let mut seen = HashSet::new();
         let mut left = direct;
         while let Some(reference) = left.pop() {
-            if !seen.insert((reference.subject.clone(), reference.version)) {
+            let RegisteredReference { name, subject, version, .. } = reference;
+            if !seen.insert((subject.clone(), version)) {
                 continue;
             }
+            let too_much = |what: String| {
+                let last = format!("the last of them is {name} (subject {subject}, version {version})");
+                Err(RegistryFault::Bad(format!("schema {} rests on {what}; {last}", fetched.id)))
+            };
             if seen.len() > REFERENCES_MAX {
-                return Err(RegistryFault::Bad(format!("schema {} rests on more than {REFERENCES_MAX} others", fetched.id)));
+                return too_much(format!("more than {REFERENCES_MAX} others"));
             }
-            let path = ["subjects", &reference.subject, "versions", &reference.version.to_string()];
+            let path = ["subjects", &subject, "versions", &version.to_string()];
             let answer = self.transport.call(Method::GET, &path, Some(("deleted", "true")), None).await?;
-            fetched.references.push(text_of(&answer, "schema")?);
-            fetched.chain.push(format!("{} (subject {}, version {})", reference.name, reference.subject, reference.version));
-            if let Some(more) = answer.get("references").filter(|more| !more.is_null()) {
-                let more: Vec<RegisteredReference> = serde_json::from_value(more.clone()).map_err(|error| odd(&error))?;
-                left.extend(more);
+            let json = text_of(&answer, "schema")?;
+            bytes += json.len();
+            if bytes > bytes_max {
+                return too_much(format!("others of more than {bytes_max} bytes"));
             }
+            fetched.references.push(json);
+            fetched.chain.push(format!("{name} (subject {subject}, version {version})"));
+            left.extend(references_of(&answer)?);
         }
         Ok(())
     }
 }
 
-/// The reaction to an error of the converter, which keeps the status in its text only.
-fn classify_converter(id: SchemaId, error: &SRCError) -> RegistryFault {
-    let asked = format!("schema {id}");
-    let status =
-        error.error.rsplit_once("with status ").and_then(|(_, rest)| rest.split(' ').next()).and_then(|status| status.parse().ok());
-    let told = error.source().and_then(|source| source.downcast_ref::<RawError>());
-    match status {
-        Some(status) => classify(&asked, status, told.map_or(0, |told| told.error_code), told.map_or("", |told| &told.message)),
-        None => RegistryFault::Unavailable(format!("{asked}: {}", chain_of(error))),
+fn references_of(answer: &Value) -> Result<Vec<RegisteredReference>, RegistryFault> {
+    match answer.get("references").filter(|references| !references.is_null()) {
+        Some(references) => Vec::deserialize(references).map_err(|error| odd(&error)),
+        None => Ok(Vec::new()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, Uri, header};
@@ -140,11 +141,71 @@ async fn a_redirect_to_another_host_is_not_followed() {
 
 #[tokio::test]
 async fn an_endless_answer_is_cut() {
-    let stub = Stub::answering([(200, " ".repeat(ANSWER_BYTES_MAX + 1))]).await;
+    let stub = Stub::answering([(200, " ".repeat(ANSWER_BYTES_MAX + 1)), (200, " ".repeat(ANSWER_BYTES_MAX + 1))]).await;
 
-    let outcome = stub.registry().latest("s").await;
+    let latest = stub.registry().latest("s").await;
+    let schema = stub.registry().schema(SchemaId(7)).await.map(|fetched| fetched.json.len());
 
-    assert!(matches!(&outcome, Err(RegistryFault::Unavailable(why)) if why.contains("longer than")), "{outcome:?}");
+    assert!(matches!(&latest, Err(RegistryFault::Bad(why)) if why.contains("longer than")), "{latest:?}");
+    assert!(matches!(&schema, Err(RegistryFault::Bad(why)) if why.contains("longer than")), "{schema:?}");
+}
+
+/// A registry that answers one request with blanks and then a schema, without telling how long that is. Gives its URL and how many
+/// bytes of the body it could send.
+fn chunked(body_bytes: usize) -> (String, tokio::task::JoinHandle<usize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let server = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = listener.accept().expect("a request");
+        stream.set_write_timeout(Some(Duration::from_secs(20))).expect("a timeout above zero");
+        assert!(stream.read(&mut [0; 4096]).expect("its head") > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").expect("the head of an answer");
+        let schema = json!({ "schema": READING }).to_string();
+        let mut left = body_bytes - schema.len();
+        while left > 0 {
+            let chunk = left.min(64 << 10);
+            if stream.write_all(format!("{chunk:x}\r\n{}\r\n", " ".repeat(chunk)).as_bytes()).is_err() {
+                return body_bytes - left;
+            }
+            left -= chunk;
+        }
+        let end = format!("{:x}\r\n{schema}\r\n0\r\n\r\n", schema.len());
+        if stream.write_all(end.as_bytes()).is_ok() { body_bytes } else { body_bytes - schema.len() }
+    });
+    (url, server)
+}
+
+#[tokio::test]
+async fn a_schema_of_unknown_length_is_read_up_to_the_bound_and_no_further() {
+    let lengths = [ANSWER_BYTES_MAX, ANSWER_BYTES_MAX + 1, 16 * ANSWER_BYTES_MAX];
+    let (mut outcomes, mut sent) = (Vec::new(), Vec::new());
+    for length in lengths {
+        let (url, server) = chunked(length);
+        let registry = Registry::new(&Settings { url, ..Settings::default() }).expect("a client");
+        outcomes.push(registry.schema(SchemaId(7)).await.map(|fetched| fetched.json));
+        sent.push(server.await.expect("the stub ended"));
+    }
+
+    assert_eq!(outcomes[0].as_deref(), Ok(READING), "the bound itself is not too long");
+    for outcome in &outcomes[1..] {
+        assert!(matches!(outcome, Err(RegistryFault::Bad(why)) if why.contains("longer than 4194304 bytes")), "{outcome:?}");
+    }
+    assert!(sent[2] < lengths[2], "the rest is not taken from the wire");
+}
+
+#[tokio::test]
+async fn the_next_registry_is_asked_for_a_schema_only_when_one_does_not_answer() {
+    let sick = Stub::answering([(504, String::new())]).await;
+    let unknowing = Stub::answering([(404, told(40_403))]).await;
+    let knowing = Stub::answering([(200, json!({ "schema": READING }).to_string())]).await;
+    let url = format!("{},{},{}", sick.url, unknowing.url, knowing.url);
+    let registry = Registry::new(&Settings { url, ..Settings::default() }).expect("a client");
+
+    let outcome = registry.schema(SchemaId(7)).await;
+
+    assert!(matches!(outcome, Err(RegistryFault::NotFound(_))), "{outcome:?}");
+    assert_eq!(unknowing.asked(), ["/schemas/ids/7?deleted=true"]);
+    assert_eq!(knowing.asked(), Vec::<String>::new(), "an answer is an answer");
 }
 
 #[tokio::test]
@@ -175,4 +236,46 @@ fn settings_that_cannot_work_are_named() {
     assert!(fault(Settings { url: "http://me:marker@host".into(), ..Settings::default() }).contains("registry.username"));
     assert!(!fault(Settings { url: "http://me:marker@host".into(), ..Settings::default() }).contains("marker"));
     assert!(fault(Settings { password: Some("x".into()), ..Settings::default() }).contains("without registry.username"));
+}
+
+#[tokio::test]
+async fn a_guid_leads_to_the_id_of_the_default_context_c23() {
+    let ids = json!([{ "context": ".team", "id": 9 }, { "context": ".", "id": 7 }]);
+    let stub = Stub::answering([(200, ids.to_string()), (200, "[]".into())]).await;
+    let registry = stub.registry();
+
+    assert_eq!(registry.id_of_guid(SchemaGuid([7; 16])).await, Ok(SchemaId(7)));
+    assert!(matches!(registry.id_of_guid(SchemaGuid([7; 16])).await, Err(RegistryFault::NotFound(_))));
+    assert_eq!(stub.asked()[0], "/schemas/guids/07070707-0707-0707-0707-070707070707/ids");
+}
+
+#[tokio::test]
+async fn a_registry_without_guids_is_told_from_one_that_is_away_c23() {
+    let stub = Stub::answering([(404, String::new()), (200, "[\"AVRO\"]".into()), (404, String::new()), (503, String::new())]).await;
+    let registry = stub.registry();
+
+    let without = registry.id_of_guid(SchemaGuid([7; 16])).await;
+    let away = registry.id_of_guid(SchemaGuid([7; 16])).await;
+
+    assert!(matches!(without, Err(RegistryFault::Bad(_))), "{without:?}");
+    assert!(matches!(away, Err(RegistryFault::Unavailable(_))), "{away:?}");
+}
+
+#[tokio::test]
+async fn references_are_bounded_together_and_the_last_one_is_named() {
+    let reference = |number: usize| json!([{ "name": format!("R{number}"), "subject": "s", "version": number }]);
+    let large = |number: usize| (200, json!({ "schema": "x".repeat(600_000), "references": reference(number) }).to_string());
+    let many = |number: usize| (200, json!({ "schema": "{}", "references": reference(number) }).to_string());
+    let heavy = Stub::answering((1..9).map(large)).await;
+    let long = Stub::answering((1..90).map(many)).await;
+
+    let too_heavy = heavy.registry().schema(SchemaId(7)).await.map(drop);
+    let too_many = long.registry().schema(SchemaId(7)).await.map(drop);
+
+    assert!(matches!(&too_heavy, Err(RegistryFault::Bad(why)) if why.contains("bytes") && why.contains("version 1")), "{too_heavy:?}");
+    assert_eq!(heavy.asked().len(), 2, "what is too much is not fetched to its end");
+    assert!(
+        matches!(&too_many, Err(RegistryFault::Bad(why)) if why.contains("more than 64") && why.contains("version 65")),
+        "{too_many:?}"
+    );
 }

@@ -17,6 +17,10 @@ use super::limits::DatumLimits;
 use super::names::{Names, find_recursion, is_same_type};
 use super::schema::{ReaderSchema, SchemaFault, is_long, record_of};
 
+mod account;
+
+pub use account::{Account, ColumnAccount, Origin, account};
+
 /// Most nodes of one resolution: the reader's fields, times the writer's union branches that could feed them.
 const NODES_MAX: usize = 50_000;
 

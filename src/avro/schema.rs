@@ -46,13 +46,15 @@ pub enum SchemaFault {
 }
 
 /// The record schema that rows are resolved to, and the columns that it gives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReaderSchema {
     avro: Schema,
     json: String,
     fields: Fields,
     unusable: Vec<(String, String)>,
     fingerprint: String,
+    /// Full names of the record types that are read, where topics are shared.
+    records: Option<Vec<String>>,
 }
 
 impl ReaderSchema {
@@ -81,7 +83,7 @@ impl ReaderSchema {
         }
         let (avro, json) = if unusable.is_empty() { (whole, json.to_owned()) } else { without(record, &unusable, &names)? };
         let fingerprint = format!("{:016x}", rabin(compact(&json)?.as_bytes()));
-        Ok(Self { avro, json, fields: fields.into(), unusable, fingerprint })
+        Ok(Self { avro, json, fields: fields.into(), unusable, fingerprint, records: None })
     }
 
     /// The columns, in schema order, under their Avro names; only fields that have a column form.
@@ -104,6 +106,33 @@ impl ReaderSchema {
         &self.json
     }
 
+    /// The record's full name.
+    pub fn full_name(&self) -> String {
+        self.avro.name().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// The same, for topics that several record types share: only types of these full names are read.
+    pub fn for_types(self, records: Vec<String>) -> Self {
+        Self { records: Some(records), ..self }
+    }
+
+    /// Whether every record type is tried, as where a topic has one.
+    pub fn reads_all_types(&self) -> bool {
+        self.records.is_none()
+    }
+
+    /// Whether records of a type with this full name are read.
+    pub fn reads_type(&self, full_name: &str) -> bool {
+        self.records.as_ref().is_none_or(|records| records.iter().any(|record| record == full_name))
+    }
+
+    /// Whether records of a type with this full name match by name: namespaces do not count, the reader's aliases do.
+    pub fn is_named_for(&self, full_name: &str) -> bool {
+        let name = full_name.rsplit('.').next().unwrap_or_default();
+        let own = self.avro.name().map(|own| own.name().to_owned());
+        own.as_deref() == Some(name) || self.avro.aliases().into_iter().flatten().any(|alias| alias.name() == name)
+    }
+
     /// Identifies the effective schema with its defaults and logical types, as 16 hex digits.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -124,7 +153,7 @@ pub fn parse_writer(json: &str, limits: &SchemaLimits) -> Result<Schema, SchemaF
 /// As [`parse_writer`]; the bounds hold for all texts together.
 pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &SchemaLimits) -> Result<Schema, SchemaFault> {
     let mut measured = Measure::default();
-    references.iter().chain([&json]).for_each(|text| measured.add(text));
+    references.iter().chain([&json]).for_each(|text| measured.add(text, limits));
     measured.check(limits)?;
     let (mut schema, others) = Schema::parse_str_with_list(json, references).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
     if !others.is_empty() {
@@ -193,28 +222,45 @@ fn rabin(bytes: &[u8]) -> u64 {
     })
 }
 
-/// What a JSON text will cost its parser, found in one pass without recursion.
+/// What JSON texts will cost their parser, found in one pass without recursion.
 #[derive(Debug, Default)]
 struct Measure {
     bytes: usize,
     depth: usize,
     objects: usize,
+    texts: usize,
+    /// Length of the longest name.
+    name_bytes: usize,
+    /// Where the first bound was passed.
+    place: Option<String>,
 }
 
 impl Measure {
-    fn add(&mut self, json: &str) {
+    fn add(&mut self, json: &str, limits: &SchemaLimits) {
         let (mut depth, mut deepest) = (0usize, 0usize);
         let (mut in_text, mut escaped) = (false, false);
-        for byte in json.bytes() {
+        let (mut opened, mut texts) = (0, Texts::default());
+        for (at, byte) in json.bytes().enumerate() {
             match byte {
                 _ if escaped => escaped = false,
                 b'\\' if in_text => escaped = true,
-                b'"' => in_text = !in_text,
+                b'"' => {
+                    in_text = !in_text;
+                    match in_text {
+                        true => opened = at + 1,
+                        false => self.name_bytes = self.name_bytes.max(texts.push(json.get(opened..at).unwrap_or_default())),
+                    }
+                    self.texts += usize::from(!in_text);
+                    let is_over = self.texts > limits.texts_max || self.name_bytes > limits.name_bytes_max;
+                    self.note(is_over, || texts.place(at));
+                }
                 _ if in_text => {}
                 b'{' | b'[' => {
                     depth += 1;
                     deepest = deepest.max(depth);
                     self.objects += usize::from(byte == b'{');
+                    let is_over = self.depth + depth > limits.depth_max || self.objects > limits.objects_max;
+                    self.note(is_over, || texts.place(at));
                 }
                 b'}' | b']' => depth = depth.saturating_sub(1),
                 _ => {}
@@ -224,16 +270,53 @@ impl Measure {
         self.depth += deepest;
     }
 
+    fn note(&mut self, is_over: bool, place: impl FnOnce() -> String) {
+        if is_over && self.place.is_none() {
+            self.place = Some(place());
+        }
+    }
+
     fn check(&self, limits: &SchemaLimits) -> Result<(), SchemaFault> {
         let bounds = [
             (self.bytes, limits.bytes_max, "bytes"),
             (self.depth, limits.depth_max, "levels"),
             (self.objects, limits.objects_max, "fields and types"),
+            (self.texts, limits.texts_max, "names and other texts"),
+            (self.name_bytes, limits.name_bytes_max, "bytes in a name"),
         ];
         match bounds.into_iter().find(|(found, bound, _)| found > bound) {
-            Some((found, bound, what)) => Err(SchemaFault::TooLarge { what: format!("{found} {what}"), bound }),
+            Some((found, bound, what)) => {
+                let place = self.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+                Err(SchemaFault::TooLarge { what: format!("{found} {what}{place}"), bound })
+            }
             None => Ok(()),
         }
+    }
+}
+
+/// The texts met last in a JSON text, and the last of them that was a name.
+#[derive(Default)]
+struct Texts<'j> {
+    last: &'j str,
+    name: &'j str,
+}
+
+impl<'j> Texts<'j> {
+    /// Takes the next text; its length if it is a name.
+    fn push(&mut self, text: &'j str) -> usize {
+        let is_name = matches!(self.last, "name" | "namespace");
+        if self.last == "name" {
+            self.name = text;
+        }
+        self.last = text;
+        if is_name { text.len() } else { 0 }
+    }
+
+    /// A place for people: the byte, and the field or type that was begun last.
+    fn place(&self, at: usize) -> String {
+        // Strangers choose names, and their lengths.
+        let name: String = self.name.chars().take(64).collect();
+        format!("too much from byte {at} on, in `{name}`")
     }
 }
 

@@ -147,3 +147,19 @@ fn the_fingerprint_tells_defaults_apart_but_not_spaces() {
     assert_ne!(one.fingerprint(), two.fingerprint());
     assert_eq!(rabin(b"\"int\""), 0x7275_d51a_3f39_5c8f, "the specification's example");
 }
+
+#[test]
+fn a_bound_names_the_place_where_it_is_passed() {
+    let deep = format!(
+        r#"{{"type":"record","name":"R","fields":[{{"name":"nest","type":{}"int"{}}}]}}"#,
+        r#"{"type":"array","items":"#.repeat(120),
+        "}".repeat(120)
+    );
+    let fields: Vec<String> = (0..10_001).map(|at| format!(r#"{{"name":"f{at}","type":"int"}}"#)).collect();
+    let wide = format!(r#"{{"type":"record","name":"R","fields":[{}]}}"#, fields.join(","));
+
+    let fault = |json: &str| parse_writer(json, &SchemaLimits::default()).expect_err("too large").to_string();
+
+    assert!(fault(&deep).contains("levels (too much from byte") && fault(&deep).contains("in `nest`"), "{}", fault(&deep));
+    assert!(fault(&wide).contains("in `f9998`"), "{}", fault(&wide));
+}

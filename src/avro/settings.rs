@@ -25,6 +25,8 @@ pub struct Settings {
     /// How long one request may take, body included, such as `5s`.
     #[serde(with = "human_duration")]
     pub request_timeout: Duration,
+    /// How often the sources' subjects are looked at for new versions, in milliseconds.
+    pub watch_ms: u64,
 }
 
 impl Default for Settings {
@@ -36,7 +38,15 @@ impl Default for Settings {
             token: None,
             ca_file: None,
             request_timeout: Duration::from_secs(5),
+            watch_ms: 5_000,
         }
+    }
+}
+
+impl Settings {
+    /// How often subjects are looked at; a tenth of a second at least.
+    pub fn watch_every(&self) -> Duration {
+        Duration::from_millis(self.watch_ms.max(100))
     }
 }
 

@@ -1,13 +1,14 @@
-//! `testudo audit`: recomputes everything from the input, compares it with what is there, and says where they first differ.
+//! `testudo audit`: recomputes everything from the input, or goes by the ledger, and says where what is there first differs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{Exit, WithExit};
 use super::run::load;
-use crate::audit::{AuditError, Options, Report, StoredKey, audit};
+use crate::audit::{AuditError, Options, Report, StoredKey, audit, audit_by_ledger};
 use crate::avro::registry::Registry;
 use crate::config::Config;
 use crate::kafka::TopicPartition;
@@ -22,9 +23,11 @@ const EXAMPLES: &str = "\
 Examples:
   testudo audit tenants/zoo.toml                    Everything: topics, MongoDB, local state
   testudo audit --no-store tenants/zoo.toml         On another machine than the one that holds the state
+  testudo audit --ledger tenants/zoo.toml           By the ledger: quick, also beside a service at work
   testudo audit --output json tenants/zoo.toml      For a pipeline
 
 The audit reads up to the group's committed positions; a service that goes on working meanwhile makes it begin again.
+With --ledger nothing is recomputed: each transaction's records must be there, once and unaltered, whether right or wrong.
 It ends with exit code 8 when anything differs.";
 
 /// Recomputes everything from the input and compares.
@@ -39,6 +42,9 @@ pub struct Args {
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Hold topics and MongoDB against the ledger instead of recomputing them; looks at no local state.
+    #[arg(long)]
+    ledger: bool,
     /// Leave MongoDB out.
     #[arg(long)]
     no_mongo: bool,
@@ -65,8 +71,11 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     let mut violated = Vec::new();
     for tenant in load(&config)? {
         let name = tenant.name.clone();
-        let report =
-            runtime.block_on(audit_one(&config, tenant, args.first, !args.no_store)).with_context(|| format!("failed to audit {name}"))?;
+        let audited = match args.ledger {
+            true => runtime.block_on(audit_one_by_ledger(&config, tenant, args.first)),
+            false => runtime.block_on(audit_one(&config, tenant, args.first, !args.no_store)),
+        };
+        let report = audited.with_context(|| format!("failed to audit {name}"))?;
         match args.output {
             Output::Table => print!("tenant {name}\n{report}"),
             Output::Json => println!("{}", report.json()),
@@ -83,16 +92,33 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
 
 /// Audits one tenant.
 pub async fn audit_one(config: &Config, tenant: Arc<Tenant>, first: usize, with_store: bool) -> anyhow::Result<Report> {
-    let mongo = match &config.mongo {
-        Some(settings) => Some(settings.client().await?.database(&tenant.database)),
-        None => None,
-    };
     let store = match with_store {
         true => Some(stored_windows(config, &tenant)?),
         false => None,
     };
-    let options = Options { tenant, kafka: config.kafka.clone(), registry: Registry::new(&config.registry)?, mongo, store, first };
-    audit(options).await.exit_by(exit_of)
+    audit(options(config, tenant, store, first).await?).await.exit_by(exit_of)
+}
+
+/// Audits one tenant by its ledger, with a bar of transactions.
+async fn audit_one_by_ledger(config: &Config, tenant: Arc<Tenant>, first: usize) -> anyhow::Result<Report> {
+    let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} ledger records {per_sec} {eta}")?;
+    let bar = ProgressBar::no_length().with_style(style).with_prefix(tenant.name.clone());
+    let shown = bar.clone();
+    let progress = move |done, of| {
+        shown.set_length(of);
+        shown.set_position(done);
+    };
+    let report = audit_by_ledger(options(config, tenant, None, first).await?, Arc::new(progress)).await.exit_by(exit_of);
+    bar.finish_and_clear();
+    report
+}
+
+async fn options(config: &Config, tenant: Arc<Tenant>, store: Option<Vec<StoredKey>>, first: usize) -> anyhow::Result<Options> {
+    let mongo = match &config.mongo {
+        Some(settings) => Some(settings.client().await?.database(&tenant.database)),
+        None => None,
+    };
+    Ok(Options { tenant, kafka: config.kafka.clone(), registry: Registry::new(&config.registry)?, mongo, store, first })
 }
 
 /// The windows in the tenant's state folder.
@@ -120,6 +146,7 @@ fn exit_of(error: &AuditError) -> Exit {
     match error {
         AuditError::Kafka { .. } | AuditError::Stalled { .. } | AuditError::Registry { .. } | AuditError::Mongo { .. } => Exit::Unreachable,
         AuditError::Job(_) => Exit::Usage,
+        AuditError::NoLedger { .. } => Exit::Incompatible,
         AuditError::Moving { .. } | AuditError::Lost(_) => Exit::Failure,
     }
 }

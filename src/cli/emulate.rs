@@ -13,10 +13,10 @@ use chrono::DateTime;
 
 use super::exit::{Exit, WithExit};
 use super::topics::create_missing;
-use crate::avro::SchemaId;
 use crate::avro::registry::{Registry, RegistryFault};
+use crate::avro::{SchemaGuid, SchemaId};
 use crate::config::Config;
-use crate::emulator::{self, CsvSettings, Emulation, Extent, FleetSettings, Report, Surroundings, Wrong, run_all};
+use crate::emulator::{self, CsvSettings, Emulation, Extent, FleetSettings, Framing, Report, Surroundings, Wrong, run_all};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,6 +67,9 @@ pub struct Args {
     /// Header of every record.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, Vec<u8>)>,
+    /// Where records name their schema: value (an id in front of it), header-id or header-guid=GUID (Confluent Platform 8).
+    #[arg(long, value_name = "WHERE", default_value = "value", value_parser = framing)]
+    framing: Framing,
     /// Write a report; the ending says whether as .csv or as .json.
     #[arg(long = "report", value_name = "FILE")]
     reports: Vec<PathBuf>,
@@ -225,6 +228,7 @@ impl Args {
                 base_time_ms: self.base_time,
                 wrong: self.shares(),
                 headers: self.headers.clone(),
+                framing: self.framing,
             })
         };
         self.topics.iter().enumerate().map(one).collect()
@@ -291,6 +295,18 @@ fn wrong(text: &str) -> anyhow::Result<(Vec<Wrong>, f64)> {
     }
     let kinds = if kind == "all" { Wrong::ALL.to_vec() } else { vec![kind.parse().map_err(|why: String| anyhow!(why))?] };
     Ok((kinds, share))
+}
+
+fn framing(text: &str) -> anyhow::Result<Framing> {
+    match (text, text.strip_prefix("header-guid=")) {
+        ("value", _) => Ok(Framing::Value),
+        ("header-id", _) => Ok(Framing::HeaderId),
+        (_, Some(guid)) => {
+            let guid = uuid::Uuid::parse_str(guid).with_context(|| format!("\"{guid}\" is no GUID"))?;
+            Ok(Framing::HeaderGuid(SchemaGuid(guid.into_bytes())))
+        }
+        _ => bail!("must be value, header-id or header-guid=GUID"),
+    }
 }
 
 fn time_ms(text: &str) -> anyhow::Result<i64> {

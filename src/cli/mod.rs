@@ -9,7 +9,14 @@ pub mod sinks;
 pub mod topics;
 
 pub mod audit;
+mod changed;
 pub mod check;
+
+mod operator;
+pub mod reset;
+pub mod schema;
+pub mod skip;
+mod state_loss;
 
 pub mod demo;
 pub mod emulate;
@@ -80,8 +87,14 @@ enum Command {
     Run(run::Args),
     /// Check tenant files, and with --connect everything they need.
     Check(check::Args),
+    /// Which schemas are registered, what they mean for a tenant, and what was decided about them.
+    Schema(schema::Args),
     /// Compare what a tenant's job has left with what its input asks for.
     Audit(audit::Args),
+    /// Have a tenant begin again, from chosen positions and with empty windows; asks first.
+    Reset(reset::Args),
+    /// Leave records out that nobody can read; asks first.
+    Skip(skip::Args),
     /// Start everything on this machine and show a tenant at work.
     Demo(demo::Args),
     /// Play tenants' data sources: a CSV file or a made-up fleet of devices.
@@ -119,7 +132,10 @@ fn execute(command: Command, loaded: Loaded) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run::run(args, loaded.config),
         Command::Check(args) => check::run(&args, &loaded.config),
+        Command::Schema(args) => schema::run(&args, &loaded.config),
         Command::Audit(args) => audit::run(args, loaded.config),
+        Command::Reset(args) => reset::run(&args, loaded.config),
+        Command::Skip(args) => skip::run(&args, loaded.config),
         Command::Demo(args) => demo::run(args, loaded.config),
         Command::Emulate(args) => emulate::run(&args, &loaded.config),
         Command::Stack(args) => stack::run(args),

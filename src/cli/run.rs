@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use super::changed::places_of;
 use super::drain::Drain;
 use super::exit::{Exit, WithExit};
+use super::schema::over_http::OverHttp;
 use super::service::{Service, Surroundings};
 use super::sinks::Sinks;
+use super::state_loss;
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::Config;
 use crate::engine::branch::BranchFault;
@@ -46,6 +49,9 @@ pub struct Args {
     /// Stop when the ends that the input topics had at the start are committed, and print one line `RESULT …`.
     #[arg(long)]
     pub drain: bool,
+    /// Go on although state of this window is lost, or of `all`; can be repeated. Recorded on the tenant's events topic.
+    #[arg(long, value_name = "WINDOW")]
+    pub accept_state_loss: Vec<String>,
     /// Do not write to MongoDB.
     #[arg(long)]
     pub no_mongo: bool,
@@ -67,6 +73,9 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     }
     let tenants = load(&config)?;
     let runtime = super::runtime(2)?;
+    if !args.accept_state_loss.is_empty() {
+        config.engine.start_empty.extend(state_loss::accepted(&args.accept_state_loss, &config, &tenants, runtime.handle())?);
+    }
     let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
     let signals = watch_signals(&runtime)?;
     let server = match args.no_http {
@@ -74,7 +83,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
         false => Some(serve(&config, &tenants, &around)?),
     };
     let service = Service::start(&config, tenants.clone(), &around)?;
-    let sinks = Sinks::start(&config, &tenants, &around)?;
+    let sinks = Sinks::start(&config, &tenants, &around, service.gates())?;
     let end = wait_for_end(&args, &service, &sinks, &signals);
     let totals = service.totals();
     let wait = config.engine.shutdown_timeout();
@@ -88,6 +97,10 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     end?;
     if let Some((tenant, fault)) = faults.into_iter().next() {
         let code = exit_of(&fault);
+        let declared = tenants.iter().find(|known| known.name == tenant);
+        if let Some(places) = declared.and_then(|declared| places_of(&fault, declared, &config.tenant)) {
+            eprintln!("{places}");
+        }
         return Err(anyhow::Error::from(fault).context(format!("tenant {tenant} ended"))).exit(code);
     }
     match all_ended {
@@ -113,9 +126,10 @@ pub fn load(config: &Config) -> anyhow::Result<Vec<Arc<Tenant>>> {
 
 fn serve(config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings) -> anyhow::Result<http::ServerHandle> {
     let info = http::Info { instance: config.instance.clone(), tenants: tenants.iter().map(|tenant| tenant.name.clone()).collect() };
+    let owner = OverHttp { config: config.clone(), tenants: tenants.to_vec(), runtime: around.runtime.clone() };
     around
         .runtime
-        .block_on(http::serve(&config.http, around.metrics.clone(), around.health.clone(), info))
+        .block_on(http::serve_for(&config.http, around.metrics.clone(), around.health.clone(), info, Some(Arc::new(owner))))
         .with_context(|| format!("failed to serve health and metrics on {}", config.http.bind))
         .exit(Exit::Usage)
 }
@@ -179,7 +193,7 @@ fn exit_of(fault: &TenantFault) -> Exit {
         TenantFault::Worker(fault) => match fault {
             WorkerFault::Store(fault) | WorkerFault::Restore(RestoreFault::Store(fault)) => of_store(fault),
             WorkerFault::Job(fault) => of_job(fault),
-            WorkerFault::Restore(RestoreFault::Refused { .. }) => Exit::Incompatible,
+            WorkerFault::Restore(RestoreFault::Refused { .. } | RestoreFault::Ahead { .. }) => Exit::Incompatible,
             WorkerFault::Producer(NoProducer::Fenced { .. }) => Exit::Fenced,
             WorkerFault::Kafka(failure)
             | WorkerFault::Producer(NoProducer::Failed(failure))

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::engine::status::{Status, Totals};
 use crate::engine::supervisor::{self, Parts, TenantFault, TenantHandle};
 use crate::kafka::{Cluster, Failure, Position, TopicPartition};
+use crate::schemas::office::{self, Office};
 use crate::store::{Memory, StateStore, Store};
 use crate::telemetry::handle::TenantMetrics;
 use crate::telemetry::health::Health;
@@ -26,7 +27,11 @@ pub struct Service {
     clock: SharedClock,
     broker: Arc<Cluster>,
     tenants: Vec<(Arc<Tenant>, TenantHandle)>,
+    offices: HashMap<String, Office>,
 }
+
+/// The gates of every tenant, by its name: one for each source, shared by engine and sinks.
+pub type Gates = HashMap<String, Vec<Arc<Gate>>>;
 
 /// What a service shares with its surroundings.
 #[derive(Clone)]
@@ -54,12 +59,20 @@ impl Service {
         let registry = Registry::new(&config.registry).context("failed to set up the registry client")?;
         let memory = Memory::new(&config.store);
         let mut running = Vec::with_capacity(tenants.len());
+        let mut offices = HashMap::new();
         for tenant in tenants {
-            let parts = parts(config, tenant.clone(), &broker, &registry, &memory, &clock, around);
+            let office = office(config, &tenant, &broker, &registry, &clock, around)?;
+            let parts = parts(config, tenant.clone(), &broker, &registry, &memory, &clock, around, office.gates.clone());
+            offices.insert(tenant.name.clone(), office);
             let handle = supervisor::start(parts).with_context(|| format!("failed to start tenant {}", tenant.name))?;
             running.push((tenant, handle));
         }
-        Ok(Self { clock, broker, tenants: running })
+        Ok(Self { clock, broker, tenants: running, offices })
+    }
+
+    /// The gates that the tenants' sources share.
+    pub fn gates(&self) -> Gates {
+        self.offices.iter().map(|(tenant, office)| (tenant.clone(), office.gates.clone())).collect()
     }
 
     /// The ends of all input topics as of now, by tenant.
@@ -107,6 +120,7 @@ impl Service {
                 faults.push((tenant.name.clone(), fault));
             }
         }
+        self.offices.into_values().for_each(Office::close);
         (faults, all_ended)
     }
 }
@@ -122,6 +136,33 @@ fn add(sum: Totals, more: Totals) -> Totals {
     }
 }
 
+/// Opens a tenant's office for schemas.
+fn office(
+    config: &Config,
+    tenant: &Arc<Tenant>,
+    broker: &Arc<Cluster>,
+    registry: &Registry,
+    clock: &SharedClock,
+    around: &Surroundings,
+) -> anyhow::Result<Office> {
+    let parts = office::Parts {
+        tenant: tenant.clone(),
+        instance: config.instance.clone(),
+        cluster: broker.clone(),
+        kafka: config.kafka.clone(),
+        registry: registry.clone(),
+        lookup: Arc::new(RegistryLookup::new(registry.clone(), around.runtime.clone())),
+        watch_every: config.registry.watch_every(),
+        events: config.events.clone(),
+        clock: clock.clone(),
+        metrics: TenantMetrics::new(&around.metrics, &tenant.name),
+        health: around.health.component(format!("schemas {}", tenant.name)),
+        runtime: around.runtime.clone(),
+    };
+    Office::open(parts).with_context(|| format!("failed to start tenant {}", tenant.name))
+}
+
+#[allow(clippy::too_many_arguments, reason = "what a tenant shares with others, once")]
 fn parts(
     config: &Config,
     tenant: Arc<Tenant>,
@@ -130,9 +171,9 @@ fn parts(
     memory: &Memory,
     clock: &SharedClock,
     around: &Surroundings,
+    gates: Vec<Arc<Gate>>,
 ) -> Parts<Cluster> {
     let metrics = TenantMetrics::new(&around.metrics, &tenant.name);
-    let gates = tenant.sources.iter().map(|source| gate(source.reader.clone(), registry, clock, &metrics, around)).collect();
     let (registering, runtime) = (registry.clone(), around.runtime.clone());
     let (memory, dir, name) = (memory.clone(), config.store.dir.clone(), tenant.name.clone());
     Parts {
@@ -154,7 +195,7 @@ fn parts(
     }
 }
 
-/// A gate in front of `reader`.
+/// A gate in front of what Testudo itself has written as `reader`: no policy, no owner.
 pub fn gate(
     reader: Arc<ReaderSchema>,
     registry: &Registry,

@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow};
 use arrow::datatypes::SchemaRef;
 
 use super::drain::ends_of;
-use super::service::{Surroundings, gate};
+use super::service::{Gates, Surroundings, gate};
 use crate::avro::ReaderSchema;
 use crate::avro::registry::Registry;
 use crate::clock::{Deadline, SharedClock, SystemClock};
@@ -67,11 +67,12 @@ struct Starter {
     around: Surroundings,
     registry: Registry,
     client: mongodb::Client,
+    gates: Gates,
 }
 
 impl Sinks {
-    /// Starts the sinks of all tenants; none where no MongoDB is configured.
-    pub fn start(config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings) -> anyhow::Result<Self> {
+    /// Starts the sinks of all tenants, behind the gates that their engines have; none where no MongoDB is configured.
+    pub fn start(config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings, gates: Gates) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let client_id = format!("testudo-{}-sinks", config.instance);
         let timeout = config.engine.transaction_timeout();
@@ -82,7 +83,7 @@ impl Sinks {
         let registry = Registry::new(&config.registry)?;
         let wanted: Vec<Wanted> = tenants.iter().flat_map(|tenant| wanted_of(tenant, around)).collect();
         let count = wanted.len();
-        let starter = Starter { config: config.clone(), around: around.clone(), registry, client };
+        let starter = Starter { config: config.clone(), around: around.clone(), registry, client, gates };
         let for_thread = shared.clone();
         let thread = std::thread::Builder::new().name("sinks".into()).spawn(move || start_all(wanted, &starter, &for_thread))?;
         Ok(Self { shared, starter: Some(thread), wanted: count })
@@ -212,7 +213,8 @@ fn rows(wanted: &Wanted, starter: &Starter, clock: &SharedClock, known: &[TopicD
         }
         CollectionOf::Source(index) => {
             let source = &tenant.sources[index];
-            let admission = Admission::new(tenant.clone(), index, gate_for(source.reader.clone()));
+            let gate = starter.gates.get(&tenant.name).and_then(|gates| gates.get(index)).context("the source has no gate")?;
+            let admission = Admission::new(tenant.clone(), index, gate.clone());
             let topics: HashMap<Arc<str>, InputTopic> = known
                 .iter()
                 .map(|topic| (topic.name.clone(), InputTopic { id: topic.id.0.clone(), partitions: topic.partitions }))

@@ -26,15 +26,18 @@ enum Action {
     Up {
         #[command(flatten)]
         place: Place,
-        /// Take any free ports instead of 29092, 29093, 28081 and 27117.
+        /// Take any free ports instead of 29092 to 29095, 28081 and 27117.
         #[arg(long)]
         free_ports: bool,
-        /// The broker's heap in MiB.
+        /// Each broker's heap in MiB.
         #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=16_384))]
         kafka_heap: u32,
-        /// Have the broker notice failures in seconds, as failure tests want it.
+        /// Have the cluster notice failures in seconds, as failure tests want it.
         #[arg(long)]
         fast_failures: bool,
+        /// One broker, or three with a copy of everything each.
+        #[arg(long, default_value_t = 1, value_name = "1|3")]
+        brokers: usize,
     },
     /// Create topics on the local broker, which makes none by itself; those that exist are left as they are.
     Topics {
@@ -75,9 +78,15 @@ struct Place {
 /// When a server cannot be started or ended; `status` when one does not answer.
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Up { place, free_ports, kafka_heap, fast_failures } => {
-            let ports = if free_ports { Ports::Free } else { Ports::Usual };
-            let options = Options { dir: place.dir, ports, kafka_heap_mib: kafka_heap, fast_failure_settings: fast_failures };
+        Action::Up { place, free_ports, kafka_heap, fast_failures, brokers } => {
+            let options = Options {
+                dir: place.dir,
+                ports: if free_ports { Ports::Free } else { Ports::Usual },
+                kafka_heap_mib: kafka_heap,
+                fast_failure_settings: fast_failures,
+                brokers,
+                ..Options::default()
+            };
             let mut running = Stack::up(options)?;
             running.keep();
             show(&stack::status(running.dir())?);
@@ -111,6 +120,6 @@ fn show(services: &[ServiceStatus]) {
             Some(pid) => format!("pid {pid}, silent"),
             None => "down".to_owned(),
         };
-        println!("{name:<9} {state:<20} {endpoint}");
+        println!("{name:<10} {state:<20} {endpoint}");
     }
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub mongo: Option<crate::mongo::settings::Settings>,
     /// How epochs are cut and how long is waited.
     pub engine: crate::engine::Settings,
+    /// How a tenant's owner is told of what should be known.
+    pub events: crate::schemas::settings::Settings,
     /// State on disk.
     pub store: crate::store::Settings,
     /// Health and metrics over HTTP.
@@ -63,6 +65,7 @@ impl Default for Config {
             registry: Default::default(),
             mongo: None,
             engine: Default::default(),
+            events: Default::default(),
             store: Default::default(),
             http: Default::default(),
             log: Default::default(),
@@ -203,7 +206,7 @@ fn judged(config: &Config, tree: &Node) -> Vec<Fault> {
 
 /// The built-in values, as the lowest layer.
 fn defaults(has_mongo: bool) -> Vec<layers::Entry> {
-    let Config { instance, tenants, kafka, registry, engine, store, http, log, .. } = Config::default();
+    let Config { instance, tenants, kafka, registry, engine, events, store, http, log, .. } = Config::default();
     let mut entries = Vec::new();
     let mut add = |path: tree::Path, value: Value| built_in(path, value, &mut entries);
     let mut section = |name: &str, settings: Result<Value, toml::ser::Error>| {
@@ -214,6 +217,7 @@ fn defaults(has_mongo: bool) -> Vec<layers::Entry> {
     section("kafka", Value::try_from(kafka));
     section("registry", Value::try_from(registry));
     section("engine", Value::try_from(engine));
+    section("events", Value::try_from(events));
     section("store", Value::try_from(store));
     section("http", Value::try_from(http));
     section("log", Value::try_from(log));

@@ -12,7 +12,8 @@ const SEARCHED_BYTES_MIN: usize = 4;
 /// Whether a setting of that key holds a secret.
 pub fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase();
-    let names = ["password", "passwd", "passphrase", "secret", "token", "credential", "api_key", "api.key", "apikey", "private_key"];
+    let names =
+        ["password", "passwd", "passphrase", "secret", "token", "credential", "api_key", "api.key", "apikey", "private_key", "webhook_url"];
     let is_named = names.iter().any(|name| key.contains(name));
     let is_sasl = key.starts_with("sasl.") && key != "sasl.mechanism" && key != "sasl.mechanisms";
     is_named || is_sasl || key.starts_with("ssl.key")

@@ -18,7 +18,7 @@ use super::send::Sender;
 use super::shape::Shape;
 use super::stream::Messages;
 use super::wrong::Wrong;
-use crate::avro::SchemaId;
+use crate::avro::{SchemaGuid, SchemaId, SchemaName, frame};
 use crate::clock::{SharedClock, SystemClock};
 use crate::kafka::Settings;
 
@@ -34,6 +34,18 @@ pub enum Extent {
     For(Duration),
     /// At the end of a CSV file that is not repeated, or when told to stop.
     Endless,
+}
+
+/// Where records name their schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// By id, in front of the value.
+    #[default]
+    Value,
+    /// By id, in a header; the value is the datum alone.
+    HeaderId,
+    /// By GUID, in a header; the value is the datum alone.
+    HeaderGuid(SchemaGuid),
 }
 
 /// What one client sends where.
@@ -63,6 +75,8 @@ pub struct Emulation {
     pub wrong: BTreeMap<Wrong, f64>,
     /// Headers of every record.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// Where records name their schema.
+    pub framing: Framing,
 }
 
 impl Default for Emulation {
@@ -81,6 +95,7 @@ impl Default for Emulation {
             base_time_ms: None,
             wrong: BTreeMap::new(),
             headers: Vec::new(),
+            framing: Framing::Value,
         }
     }
 }
@@ -145,7 +160,8 @@ impl Emulation {
         let shape = self.shape()?;
         let dated = Self { base_time_ms: Some(self.base_time_at(clock.wall_ms(), &shape)?), ..self.clone() };
         let mut messages = dated.messages(&shape, schema_id)?;
-        let mut sender = Sender::new(kafka, &self.client, &self.topic, &self.headers, clock.clone())?;
+        let headers = self.headers_with(schema_id);
+        let mut sender = Sender::new(kafka, &self.client, &self.topic, &headers, clock.clone())?;
         let mut report = ClientReport::begin(&self.client, &self.topic, self.rate.map(NonZeroU32::get), clock.wall_ms());
         let bar = surroundings.progress.add(self.bar());
         let pace = Pace::new(self.rate);
@@ -164,6 +180,17 @@ impl Emulation {
         report.end(clock.monotonic() - started);
         bar.finish();
         Ok(report)
+    }
+
+    /// The headers of every record, the schema's among them where it stands there.
+    pub fn headers_with(&self, schema_id: SchemaId) -> Vec<(String, Vec<u8>)> {
+        let name = match self.framing {
+            Framing::Value => None,
+            Framing::HeaderId => Some(SchemaName::Id(schema_id)),
+            Framing::HeaderGuid(guid) => Some(SchemaName::Guid(guid)),
+        };
+        let schema = name.map(|name| (frame::VALUE_HEADER.to_owned(), frame::header_value(name)));
+        self.headers.iter().cloned().chain(schema).collect()
     }
 
     /// Whether another record is to be sent.

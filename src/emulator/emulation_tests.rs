@@ -6,6 +6,7 @@ use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 
 use super::*;
+use crate::avro::SchemaGuid;
 use crate::avro::frame::PREFIX_BYTES;
 use crate::emulator::stream::Message;
 
@@ -190,4 +191,31 @@ fn a_flat_out_fleet_never_runs_ahead_of_the_clock() {
     let shape = emulation.shape().expect("a good schema");
     // Ten devices every five seconds: 10,000 records take 5,000 s of event time.
     assert_eq!(emulation.base_time_at(1_700_000_000_000, &shape).ok(), Some(1_700_000_000_000 - 5_000_000));
+}
+
+/// C23's other side: what a producer with Confluent Platform 8's header serializer sends.
+#[test]
+fn a_schema_named_in_a_header_leaves_the_datum_alone_in_the_value() {
+    let framed = messages(&zoo(), 20);
+
+    for (framing, header) in [
+        (Framing::HeaderId, [&[0][..], &7_u32.to_be_bytes()].concat()),
+        (Framing::HeaderGuid(SchemaGuid([7; 16])), [&[1][..], &[7; 16]].concat()),
+    ] {
+        let emulation = Emulation { framing, ..zoo() };
+
+        assert_eq!(emulation.headers_with(SchemaId(7)), [("__value_schema_id".to_owned(), header)]);
+        for (bare, framed) in messages(&emulation, 20).iter().zip(&framed) {
+            assert_eq!(bare.value, framed.value[5..]);
+        }
+    }
+    assert!(zoo().headers_with(SchemaId(7)).is_empty());
+}
+
+#[test]
+fn a_frame_that_is_not_there_cannot_be_spoilt() {
+    let emulation = Emulation { framing: Framing::HeaderId, wrong: BTreeMap::from([(Wrong::NoMagic, 0.1)]), ..zoo() };
+    let shape = emulation.shape().expect("a shape");
+
+    assert!(matches!(emulation.messages(&shape, SchemaId(7)), Err(Error::Setting { setting: "wrong", .. })));
 }

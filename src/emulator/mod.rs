@@ -24,7 +24,7 @@ pub mod error;
 pub mod report;
 
 pub use self::csv::CsvSettings;
-pub use emulation::{Emulation, Extent, Surroundings, run_all};
+pub use emulation::{Emulation, Extent, Framing, Surroundings, run_all};
 pub use error::Error;
 pub use fleet::FleetSettings;
 pub use report::{ClientReport, Report};

@@ -6,7 +6,7 @@ use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 
 use super::csv::CsvReplay;
-use super::emulation::Emulation;
+use super::emulation::{Emulation, Framing};
 use super::error::Error;
 use super::fleet::Fleet;
 use super::shape::Shape;
@@ -52,6 +52,7 @@ pub struct Messages<'s> {
     source: Source,
     spoiler: Spoiler,
     reading: Reading,
+    framing: Framing,
 }
 
 impl<'s> Messages<'s> {
@@ -66,12 +67,18 @@ impl<'s> Messages<'s> {
             Some(csv) => Source::Csv(CsvReplay::open(csv.clone(), shape, base_us)?),
             None => Source::Fleet(Fleet::new(emulation.fleet.clone(), &emulation.key, emulation.seed, base_us.unwrap_or(0))?),
         };
+        let in_frame =
+            [Wrong::NoMagic, Wrong::UnknownId].into_iter().find(|kind| emulation.wrong.get(kind).is_some_and(|share| *share > 0.0));
+        if let (Some(kind), Framing::HeaderId | Framing::HeaderGuid(_)) = (in_frame, emulation.framing) {
+            let why = format!("{kind} spoils the frame in front of the value, and the schema is named in a header");
+            return Err(Error::Setting { setting: "wrong", why });
+        }
         let spoiler = Spoiler::new(&emulation.wrong, topic, &emulation.schema, shape, emulation.seed)?;
         // Values are made from the schema, so they need not be validated against it again.
         let writer = GenericDatumWriter::builder(&shape.schema).validate(false).build();
         let writer = writer.map_err(|cause| Error::Encode { topic: topic.clone(), cause: Box::new(cause) })?;
         let reading = Reading { key: String::new(), time_us: 0, record: shape.blank() };
-        Ok(Self { topic, shape, writer, schema_id, source, spoiler, reading })
+        Ok(Self { topic, shape, writer, schema_id, source, spoiler, reading, framing: emulation.framing })
     }
 
     fn read(&mut self) -> Result<bool, Error> {
@@ -92,6 +99,9 @@ impl<'s> Messages<'s> {
         let mut value = self.framed()?;
         if let Some(kind) = wrong {
             self.spoiler.spoil_bytes(kind, &self.reading.record, &mut value);
+        }
+        if self.framing != Framing::Value && value.starts_with(&frame::prefix(self.schema_id)) {
+            value.drain(..frame::PREFIX_BYTES);
         }
         let key = (wrong != Some(Wrong::NullKey)).then(|| self.reading.key.as_bytes().to_vec());
         Ok(Message { key, value, timestamp_ms: self.reading.time_us.div_euclid(1_000), wrong })

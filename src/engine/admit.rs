@@ -14,13 +14,14 @@ use arrow::compute::{cast, filter, filter_record_batch, interleave_record_batch}
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimeUnit};
 
 use super::rejection::Rejection;
-use crate::avro::frame::{self, SchemaId};
-use crate::avro::{Accepted, Decoder, Gate, Verdict};
-use crate::kafka::{Offset, Position, RecordRef, Run};
+use crate::avro::frame::SchemaId;
+use crate::avro::{Accepted, Decoder, Gate};
+use crate::kafka::{Offset, Position, Run};
 use crate::tenant::{NonFinite, Source, Tenant};
 
-/// The header by which Confluent clients put a schema id outside the value.
-const VALUE_SCHEMA_ID_HEADER: &str = "__value_schema_id";
+mod screen;
+
+use screen::Candidates;
 
 /// Admits the records of one source. Each worker has its own: decoders keep buffers.
 pub struct Admission {
@@ -47,6 +48,8 @@ pub struct Admitted {
     pub rejections: Vec<Rejection>,
     /// Records without value.
     pub tombstones: u64,
+    /// Records of other types than the source reads, in a topic that several types share.
+    pub other_records: u64,
     /// The record that has to wait for a verdict on its schema: nothing at or after it was looked at.
     pub waiting_at: Option<(Offset, SchemaId)>,
     /// The position after the last record that was dealt with.
@@ -59,20 +62,6 @@ pub struct Admitted {
 pub struct AdmitFault {
     partition: String,
     cause: String,
-}
-
-/// A record that passed the gate and inspection.
-struct Candidate<'a> {
-    row: usize,
-    schema: SchemaId,
-    datum: &'a [u8],
-}
-
-/// What is left of a run after frame, gate and inspection.
-struct Screened<'a> {
-    candidates: Vec<Candidate<'a>>,
-    /// The writer schemas of the candidates, each once.
-    schemas: Vec<Arc<Accepted>>,
 }
 
 /// Decoded rows before the verdicts on values.
@@ -103,94 +92,38 @@ impl Admission {
         finish(run, decoded, keys, times, &keep, outcome).map_err(|error| fault(error.to_string()))
     }
 
-    /// Frame, gate and inspection of each record, up to one that has to wait.
-    fn screen<'a>(&mut self, run: &'a Run, outcome: &mut Outcome) -> Screened<'a> {
-        let value_bytes_max = self.tenant.sources[self.source].record_bytes_max;
-        let mut candidates = Vec::with_capacity(run.len());
-        let mut schemas: Vec<Arc<Accepted>> = Vec::new();
-        let mut judged: Option<(SchemaId, Verdict)> = None;
-        for row in 0..run.len() {
-            let record = run.record(row);
-            let Some(value) = record.value else {
-                outcome.tombstones += 1;
-                continue;
-            };
-            let (schema, datum) = match unframe(&record, value, value_bytes_max) {
-                Ok(framed) => framed,
-                Err((reason, detail)) => {
-                    outcome.reject(row, "frame", reason, detail, None);
-                    continue;
-                }
-            };
-            let verdict = match &judged {
-                Some((id, verdict)) if *id == schema => verdict,
-                _ => {
-                    let verdict = self.gate.verdict(schema);
-                    if let Verdict::Accepted(accepted) = &verdict
-                        && !schemas.iter().any(|known| known.id == schema)
-                    {
-                        schemas.push(accepted.clone());
-                    }
-                    &judged.insert((schema, verdict)).1
-                }
-            };
-            match verdict {
-                Verdict::Accepted(accepted) => match accepted.inspector.inspect(datum) {
-                    Ok(()) => candidates.push(Candidate { row, schema, datum }),
-                    Err(found) => outcome.reject(row, "inspect", found.reason(), found.to_string(), Some(schema)),
-                },
-                Verdict::Missing { detail } => outcome.reject(row, "gate", "unknown-schema-id", detail.clone(), Some(schema)),
-                Verdict::Refused { detail } => outcome.reject(row, "gate", "schema-refused", detail.clone(), Some(schema)),
-                Verdict::Pending => {
-                    outcome.waiting_at = Some((record.offset, schema));
-                    break;
-                }
-            }
-        }
-        Screened { candidates, schemas }
-    }
-
     /// Decodes with one decoder per schema id and puts the rows back into offset order.
-    fn decode(&mut self, run: &Run, screened: &Screened<'_>, outcome: &mut Outcome) -> Result<Decoded, String> {
-        let mut parts = Vec::with_capacity(screened.schemas.len());
-        for accepted in &screened.schemas {
-            parts.push(self.decode_one(accepted, &screened.candidates, outcome)?);
-        }
-        let ids: Vec<SchemaId> = screened.schemas.iter().map(|accepted| accepted.id).collect();
+    fn decode(&mut self, run: &Run, screened: &[Candidates<'_>], outcome: &mut Outcome) -> Result<Decoded, String> {
+        let parts = screened.iter().filter(|candidates| !candidates.records.is_empty());
+        let mut parts = parts.map(|candidates| self.decode_one(candidates, outcome)).collect::<Result<Vec<Part>, _>>()?;
         let source = &self.tenant.sources[self.source];
         match parts.len() {
             0 => Ok(Decoded { rows: with_system_columns(source, run, None, &[])?, records: Vec::new(), schema_ids: Vec::new() }),
             1 => {
-                let (rows, records) = parts.swap_remove(0);
+                let Part { id, rows, records } = parts.swap_remove(0);
                 let rows = with_system_columns(source, run, Some(&rows), &records)?;
-                Ok(Decoded { schema_ids: vec![ids[0].0; records.len()], rows, records })
+                Ok(Decoded { schema_ids: vec![id.0; records.len()], rows, records })
             }
-            _ => merge(source, run, &ids, &parts),
+            _ => merge(source, run, &parts),
         }
     }
 
-    fn decode_one(
-        &mut self,
-        accepted: &Arc<Accepted>,
-        candidates: &[Candidate<'_>],
-        outcome: &mut Outcome,
-    ) -> Result<(RecordBatch, Vec<u32>), String> {
-        let id = accepted.id;
-        let of_id: Vec<&Candidate<'_>> = candidates.iter().filter(|candidate| candidate.schema == id).collect();
-        let decoder = self.decoder(accepted)?;
+    fn decode_one(&mut self, candidates: &Candidates<'_>, outcome: &mut Outcome) -> Result<Part, String> {
+        let (id, of_id) = (candidates.accepted.id, &candidates.records);
+        let decoder = self.decoder(&candidates.accepted)?;
         let decoded = decoder.decode(of_id.iter().map(|candidate| candidate.datum)).map_err(|error| error.to_string())?;
         let mut rejected = decoded.rejected.into_iter().peekable();
         let mut records = Vec::with_capacity(of_id.len());
         for (index, candidate) in of_id.iter().enumerate() {
             match rejected.next_if(|(at, _)| *at == index) {
-                Some((_, detail)) => outcome.reject(candidate.row, "decode", "unresolvable-value", detail, Some(id)),
-                None => records.push(candidate.row as u32),
+                Some((_, detail)) => outcome.reject(candidate.row as usize, "decode", "unresolvable-value", detail, Some(id)),
+                None => records.push(candidate.row),
             }
         }
         if records.len() != decoded.rows.num_rows() {
             return Err(format!("{} rows were decoded where {} are due", decoded.rows.num_rows(), records.len()));
         }
-        Ok((decoded.rows, records))
+        Ok(Part { id, rows: decoded.rows, records })
     }
 
     /// The decoder of a schema; made anew when the gate has judged the id anew.
@@ -210,41 +143,44 @@ impl Admission {
 struct Outcome {
     rejections: Vec<Rejection>,
     tombstones: u64,
+    other_records: u64,
     waiting_at: Option<(Offset, SchemaId)>,
 }
 
 impl Outcome {
     fn reject(&mut self, row: usize, stage: &'static str, reason: &'static str, detail: String, schema: Option<SchemaId>) {
-        self.rejections.push(Rejection { row, stage: stage.into(), reason, detail, schema_id: schema.map(|id| id.0) });
+        let schema_id = schema.map(|id| id.0);
+        self.rejections.push(Rejection { row, stage: stage.into(), reason, detail, schema_id, reader_schema: None });
+    }
+
+    fn refuse_schema(&mut self, row: usize, detail: String, schema: SchemaId, reader: &str) {
+        let (stage, reader_schema) = ("gate".into(), Some(reader.into()));
+        self.rejections.push(Rejection { row, stage, reason: "schema-refused", detail, schema_id: Some(schema.0), reader_schema });
     }
 }
 
-fn unframe<'a>(record: &RecordRef<'_>, value: &'a [u8], bytes_max: usize) -> Result<(SchemaId, &'a [u8]), (&'static str, String)> {
-    if value.len() > bytes_max {
-        return Err(("too-large", format!("the value has {} bytes, record_bytes_max is {bytes_max}", value.len())));
-    }
-    if record.headers.iter().any(|header| header.name == VALUE_SCHEMA_ID_HEADER) {
-        let detail = format!(
-            "the schema id is in the header {VALUE_SCHEMA_ID_HEADER}; header framing is not supported, produce with the id in the value"
-        );
-        return Err(("header-framed", detail));
-    }
-    frame::parse(value).map_err(|fault| (fault.reason(), fault.to_string()))
+/// Decoded rows of one schema, and each row's record.
+struct Part {
+    id: SchemaId,
+    rows: RecordBatch,
+    records: Vec<u32>,
 }
 
 /// Rows of several schemas back into the order of their records.
-fn merge(source: &Source, run: &Run, ids: &[SchemaId], parts: &[(RecordBatch, Vec<u32>)]) -> Result<Decoded, String> {
-    let mut order: Vec<(u32, usize, usize)> = parts
-        .iter()
-        .enumerate()
-        .flat_map(|(part, (_, records))| records.iter().enumerate().map(move |(row, record)| (*record, part, row)))
-        .collect();
-    order.sort_unstable();
-    let batches: Vec<&RecordBatch> = parts.iter().map(|(rows, _)| rows).collect();
-    let places: Vec<(usize, usize)> = order.iter().map(|(_, part, row)| (*part, *row)).collect();
-    let rows = interleave_record_batch(&batches, &places).map_err(|error| error.to_string())?;
-    let records: Vec<u32> = order.iter().map(|(record, _, _)| *record).collect();
-    let schema_ids = order.iter().map(|(_, part, _)| ids[*part].0).collect();
+fn merge(source: &Source, run: &Run, parts: &[Part]) -> Result<Decoded, String> {
+    // Each record's part and row; no sorting, since every part is in order.
+    const NONE: (usize, usize) = (usize::MAX, 0);
+    let mut by_record = vec![NONE; run.len()];
+    for (part, decoded) in parts.iter().enumerate() {
+        for (row, record) in decoded.records.iter().enumerate() {
+            by_record[*record as usize] = (part, row);
+        }
+    }
+    let records: Vec<u32> = (0..).zip(&by_record).filter(|(_, place)| **place != NONE).map(|(record, _)| record).collect();
+    by_record.retain(|place| *place != NONE);
+    let batches: Vec<&RecordBatch> = parts.iter().map(|part| &part.rows).collect();
+    let rows = interleave_record_batch(&batches, &by_record).map_err(|error| error.to_string())?;
+    let schema_ids = by_record.iter().map(|(part, _)| parts[*part].id.0).collect();
     Ok(Decoded { rows: with_system_columns(source, run, Some(&rows), &records)?, records, schema_ids })
 }
 
@@ -450,6 +386,7 @@ fn finish(
         schema_ids,
         rejections: outcome.rejections,
         tombstones: outcome.tombstones,
+        other_records: outcome.other_records,
         waiting_at: outcome.waiting_at,
         position,
     };

@@ -49,6 +49,7 @@ impl<B: Broker> Worker<B> {
             self.resuming.remove(partition);
             self.unanswered.retain(|unanswered| unanswered != partition);
             self.processor.close(partition);
+            self.claims.remove(partition);
             self.status.released(partition);
         }
         self.consumer.unassign(partitions)?;
@@ -58,7 +59,8 @@ impl<B: Broker> Worker<B> {
 
     /// Nothing to restore is as good as restored, also for a worker without partitions.
     pub(super) fn tell_if_running(&self) {
-        if self.restores.is_empty() && self.unanswered.is_empty() && !self.is_recovering {
+        let is_all_claimed = self.claims.len() == self.stages.len();
+        if self.restores.is_empty() && self.unanswered.is_empty() && is_all_claimed && !self.is_recovering {
             self.status.worker(self.number, WorkerState::Running);
         }
     }
@@ -74,8 +76,8 @@ impl<B: Broker> Worker<B> {
         Ok(())
     }
 
-    /// Takes assigned partitions in, paused until they are restored (EOS-4), as soon as their positions are known. The group
-    /// waits for the answer; heartbeats go on meanwhile.
+    /// Takes assigned partitions in, paused until they are claimed and restored (EOS-4), as soon as their positions are known. The
+    /// group waits for the answer; heartbeats go on meanwhile.
     pub(super) fn answer_assignment(&mut self) -> Result<(), WorkerFault> {
         if self.unanswered.is_empty() {
             return Ok(());
@@ -90,18 +92,44 @@ impl<B: Broker> Worker<B> {
         };
         let starts: Vec<_> = facts.iter().map(|facts| (facts.partition.clone(), facts.start())).collect();
         self.consumer.assign(&starts)?;
+        failpoint::at("assignment.answered");
         for partition in self.unanswered.drain(..) {
             self.stages.insert(partition, Stage::Restoring);
         }
-        match self.is_recovering {
-            // Recovery takes all partitions up, these too.
-            true => Ok(()),
-            false => self.begin_restores(facts),
+        Ok(())
+    }
+
+    /// Begins to restore partitions whose state has become this worker's to touch. Their positions are asked for once more: what another
+    /// worker of this process committed before it gave the claim up counts.
+    pub(super) fn claim(&mut self) -> Result<(), WorkerFault> {
+        let claimed = self.take_claims();
+        if claimed.is_empty() {
+            return Ok(());
         }
+        match self.facts(&claimed) {
+            Ok(facts) => self.begin_restores(facts),
+            Err(WorkerFault::Kafka(failure)) => self.react(failure),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Claims what is assigned and free. The group has its answer already: it may have to move on before the worker that holds a claim
+    /// hears that the partition is no longer its own.
+    pub(super) fn take_claims(&mut self) -> Vec<TopicPartition> {
+        let mut claimed = Vec::new();
+        for partition in self.stages.keys().filter(|partition| !self.claims.contains_key(*partition)) {
+            if let Some(claim) = self.job.claims.take(partition) {
+                claimed.push((partition.clone(), claim));
+            }
+        }
+        let partitions = claimed.iter().map(|(partition, _)| partition.clone()).collect();
+        self.claims.extend(claimed);
+        partitions
     }
 
     /// What a restore has to know about partitions: committed positions first, then everything that must not be older.
     pub(super) fn facts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Facts>, WorkerFault> {
+        self.job.look_again(&*self.broker)?;
         let committed = self.consumer.committed(partitions, POSITIONS_WAIT)?;
         let mut all = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
@@ -111,7 +139,7 @@ impl<B: Broker> Worker<B> {
                     partition: partition.clone(),
                     why: format!(
                         "the group stands at {committed}, the topic begins at {low}: {} records were deleted unread; \
-                         set the group to {low} to accept the loss",
+                         accept the loss by `testudo skip … {partition} --to {low}`, and lengthen retention",
                         low.0 - committed.0
                     ),
                 }
@@ -125,7 +153,10 @@ impl<B: Broker> Worker<B> {
     pub(super) fn begin_restores(&mut self, facts: Vec<Facts>) -> Result<(), WorkerFault> {
         self.status.worker(self.number, WorkerState::Restoring);
         for facts in facts {
-            self.restores.push_back(Restore::begin(facts, &*self.job.store)?);
+            match Restore::begin(facts, &*self.job.store) {
+                Ok(restore) => self.restores.push_back(restore),
+                Err(fault) => return self.meet(fault),
+            }
         }
         Ok(())
     }

@@ -123,6 +123,7 @@ impl<B: Broker> Committer<B> {
             Err(failure) => return Ok(self.lost(failure, Outcome::Aborted, status)),
         };
         for record in &sealed.outgoing {
+            failpoint::at("commit.sending");
             if let Err(failure) = open.send(record) {
                 return Ok(self.ended(open.abort(failure), status));
             }

@@ -44,6 +44,8 @@ pub struct Counts {
     pub admitted: u64,
     /// Tombstones, dropped by rule.
     pub tombstones: u64,
+    /// Records of other types than their source reads, dropped by rule.
+    pub other_records: u64,
     /// Dead letters by reason.
     pub dead_letters: BTreeMap<&'static str, u64>,
     /// Alerts.

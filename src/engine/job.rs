@@ -2,7 +2,7 @@
 //! the tenant's workers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use super::admit::Admission;
 use super::branch::alert::alert_schema;
 use super::branch::{AlertBranch, BranchFault, OutputTopic, WindowBranch};
+use super::claims::Claims;
 use super::processor::Processor;
 use super::rejection::DeadLetterTopic;
 use super::restore::{Facts, WindowPlan};
@@ -19,7 +20,8 @@ use crate::avro::encode::{EncodeFault, Encoder, avro_name, avro_schema_of};
 use crate::avro::frame::SchemaId;
 use crate::avro::registry::RegistryFault;
 use crate::clock::Clock;
-use crate::kafka::{Broker, Failure, NewTopic, Position, TopicDescription, TopicPartition};
+use crate::kafka::{Broker, Failure, NewTopic, Position, Reaction, TopicDescription, TopicPartition};
+use crate::ledger;
 use crate::store::{StateStore, StoreFault, WindowIdentity, WindowStoreId};
 use crate::tenant::{Tenant, Window};
 
@@ -37,10 +39,14 @@ pub struct Job {
     pub settings: Settings,
     /// The tenant's state.
     pub store: Arc<dyn StateStore>,
+    /// Which worker may touch which partition's state.
+    pub claims: Arc<Claims>,
     gates: Vec<Arc<Gate>>,
-    topics: HashMap<Arc<str>, TopicDescription>,
+    topics: RwLock<HashMap<Arc<str>, TopicDescription>>,
     alert_schemas: Vec<OutputSchema>,
     window_schemas: Vec<OutputSchema>,
+    /// None where no ledger is written.
+    ledger_schema: Option<SchemaId>,
     stores: HashMap<(String, Arc<str>), WindowStore>,
 }
 
@@ -108,8 +114,9 @@ impl Job {
         if !missing.is_empty() {
             return Err(JobFault::MissingTopics(missing.join(", ")));
         }
-        let wanted = own_topics(&tenant, &inputs);
+        let wanted = own_topics(&tenant, &inputs, settings.ledger);
         let topics = create_missing(broker, clock, inputs, wanted)?;
+        check_widths(&tenant, &topics)?;
         let alert_schemas = tenant
             .alerts
             .iter()
@@ -120,12 +127,14 @@ impl Job {
             .iter()
             .map(|window| output_schema(&tenant, &window.name, &window.topic, window.output.clone(), register))
             .collect::<Result<_, _>>()?;
+        let ledger_schema = ledger_schema(&tenant, &settings, register)?;
         let stores = number_stores(&tenant, &*store)?;
-        Ok(Self { tenant, settings, store, gates, topics, alert_schemas, window_schemas, stores })
+        let topics = RwLock::new(topics);
+        Ok(Self { tenant, settings, store, claims: Arc::default(), gates, topics, alert_schemas, window_schemas, ledger_schema, stores })
     }
 
-    /// A processor of its own for a worker.
-    pub fn processor(&self) -> Result<Processor, JobFault> {
+    /// A processor of its own for the worker of a transactional id.
+    pub fn processor(&self, transactional_id: &str) -> Result<Processor, JobFault> {
         let output = |topic: &Arc<str>| OutputTopic {
             name: topic.clone(),
             partitions: self.partitions(topic),
@@ -149,7 +158,16 @@ impl Job {
             value_bytes_max: self.settings.output_bytes_max,
             name: dead_letters,
         };
-        Ok(Processor::new(admissions.collect(), alerts, windows, dead_letters, self.store.clone()))
+        let processor = Processor::new(admissions.collect(), alerts, windows, dead_letters, self.store.clone());
+        Ok(match self.ledger_schema {
+            Some(schema) => processor.with_ledger(ledger::Writer::new(ledger::Author {
+                topic: self.tenant.ledger_topic(),
+                schema,
+                transactional_id: transactional_id.to_owned(),
+                tenant_version: self.tenant.version.clone(),
+            })),
+            None => processor,
+        })
     }
 
     /// The gate of a partition's source.
@@ -161,7 +179,7 @@ impl Job {
     pub fn facts(&self, partition: &TopicPartition, committed: Option<Position>, low: Position) -> Result<Facts, JobFault> {
         let unknown = || JobFault::Topology(format!("{partition} was assigned, but its topic is no input of tenant {}", self.tenant.name));
         let source = self.source_of(&partition.topic).ok_or_else(unknown)?;
-        let topic = self.topics.get(&partition.topic).ok_or_else(unknown)?;
+        let topic = self.topic(&partition.topic).ok_or_else(unknown)?;
         let windows = self.tenant.windows.iter().filter(|window| window.source == source);
         Ok(Facts {
             partition: partition.clone(),
@@ -170,38 +188,55 @@ impl Job {
             source,
             committed,
             low,
-            windows: windows.map(|window| self.window_plan(window, partition)).collect::<Result<_, _>>()?,
+            windows: windows.map(|window| self.window_plan(window, &topic, partition)).collect::<Result<_, _>>()?,
         })
     }
 
-    fn window_plan(&self, window: &Window, partition: &TopicPartition) -> Result<WindowPlan, JobFault> {
+    fn window_plan(&self, window: &Window, input: &TopicDescription, partition: &TopicPartition) -> Result<WindowPlan, JobFault> {
         let changelog = self.tenant.changelog_topic(window, &partition.topic);
         let known = self.stores.get(&(window.name.clone(), partition.topic.clone()));
-        let (Some(store), Some(topic)) = (known, self.topics.get(&changelog)) else {
+        let (Some(store), Some(topic)) = (known, self.topic(&changelog)) else {
             return Err(JobFault::Topology(format!("window {} has no changelog for {partition}", window.name)));
         };
-        if partition.partition >= topic.partitions {
-            return Err(JobFault::Topology(format!(
-                "{} has {} partitions, its input has more: keys have moved between partitions; \
-                 continue with a new topic of the wanted size, and a new tenant or window name",
-                changelog, topic.partitions
-            )));
+        if input.partitions > topic.partitions {
+            return Err(widened(&changelog, topic.partitions, &input.name, input.partitions));
         }
-        // New where the partition has state, but never had any of this window.
+        // New where the partition has whole state, but never had any of this window.
         let progress = self.store.progress(partition)?;
-        let is_new_here = progress.is_some_and(|progress| !progress.changelogs.contains_key(&window.name));
+        let is_new = progress.is_some_and(|progress| progress.is_whole() && !progress.changelogs.contains_key(&window.name));
         Ok(WindowPlan {
             window: window.name.clone(),
             store: store.id,
             changelog: TopicPartition::new(changelog, partition.partition),
             changelog_id: topic.id.0.to_string(),
             identity: store.identity.clone(),
-            may_start_empty: is_new_here || self.settings.start_empty.contains(&window.name),
+            is_new,
+            loss_is_accepted: self.settings.start_empty.contains(&window.name),
         })
     }
 
+    /// Looks the topics up again: one that was deleted, made anew or widened while the job works has to be noticed before a position in
+    /// it is believed.
+    ///
+    /// # Errors
+    /// While one is missing; it may come back.
+    pub fn look_again<B: Broker>(&self, broker: &B) -> Result<(), Failure> {
+        let names: Vec<Arc<str>> = self.topics.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let found = look_up(broker, names.clone())?;
+        if let Some(missing) = names.iter().find(|name| !found.contains_key(*name)) {
+            let attempted = format!("look up topic {missing}");
+            return Err(Failure::new(Reaction::Retry, attempted, "it is not there any more; restore it, or stop the tenant"));
+        }
+        *self.topics.write().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
+    fn topic(&self, name: &str) -> Option<TopicDescription> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
     fn partitions(&self, topic: &str) -> i32 {
-        self.topics.get(topic).map_or(1, |known| known.partitions)
+        self.topic(topic).map_or(1, |known| known.partitions)
     }
 
     fn source_of(&self, topic: &str) -> Option<usize> {
@@ -213,9 +248,18 @@ fn look_up<B: Broker>(broker: &B, names: Vec<Arc<str>>) -> Result<HashMap<Arc<st
     Ok(broker.describe(&names, ADMIN_WAIT)?.into_iter().map(|topic| (topic.name.clone(), topic)).collect())
 }
 
+/// The topics for a tenant's owner: verdicts on schemas, and events. Each has one order, so one partition.
+pub fn owner_topics(tenant: &Tenant) -> [NewTopic; 2] {
+    // A verdict that lost a race is written over within seconds, long before it may be compacted away.
+    let verdicts = vec![("cleanup.policy".into(), "compact".into()), ("min.compaction.lag.ms".into(), "86400000".into())];
+    // Events are the trail of audits: they are kept.
+    let events = vec![("retention.ms".into(), "-1".into())];
+    [(tenant.schemas_topic(), verdicts), (tenant.events_topic(), events)].map(|(name, config)| NewTopic { name, partitions: 1, config })
+}
+
 /// The topics that a tenant writes: outputs and dead letters as wide as its widest input, a changelog for each window and input topic.
-/// Panics when `inputs` lacks one of its input topics.
-pub fn own_topics(tenant: &Tenant, inputs: &HashMap<Arc<str>, TopicDescription>) -> Vec<NewTopic> {
+/// A ledger where one is written. Panics when `inputs` lacks one of its input topics.
+pub fn own_topics(tenant: &Tenant, inputs: &HashMap<Arc<str>, TopicDescription>, with_ledger: bool) -> Vec<NewTopic> {
     let widest = inputs.values().map(|topic| topic.partitions).max().unwrap_or(1);
     let outputs = tenant.alerts.iter().map(|alert| &alert.topic).chain(tenant.windows.iter().map(|window| &window.topic)).cloned();
     let plain = outputs.chain([tenant.dead_letters_topic()]).map(|name| NewTopic { name, partitions: widest, config: Vec::new() });
@@ -227,10 +271,15 @@ pub fn own_topics(tenant: &Tenant, inputs: &HashMap<Arc<str>, TopicDescription>)
             config: vec![("cleanup.policy".into(), "compact".into()), ("message.timestamp.type".into(), "CreateTime".into())],
         })
     });
-    plain.chain(changelogs).collect()
+    // Kept until somebody says otherwise: what it no longer tells of cannot be audited. One partition, see `ledger`.
+    let kept = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("message.timestamp.type", "CreateTime")];
+    let kept = kept.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let ledger = with_ledger.then(|| NewTopic { name: tenant.ledger_topic(), partitions: 1, config: kept });
+    plain.chain(owner_topics(tenant)).chain(ledger).chain(changelogs).collect()
 }
 
-fn create_missing<B: Broker>(
+/// Creates those of `wanted` that are missing and waits until they are known; all of them, with `inputs`.
+pub fn create_missing<B: Broker>(
     broker: &B,
     clock: &dyn Clock,
     inputs: HashMap<Arc<str>, TopicDescription>,
@@ -258,6 +307,28 @@ fn create_missing<B: Broker>(
     Ok(known)
 }
 
+/// KEY-1: a key's place must not move while state of it lies elsewhere.
+fn check_widths(tenant: &Tenant, topics: &HashMap<Arc<str>, TopicDescription>) -> Result<(), JobFault> {
+    for window in &tenant.windows {
+        for input in &tenant.sources[window.source].topics {
+            let name = tenant.changelog_topic(window, input);
+            let (Some(changelog), Some(known)) = (topics.get(&name), topics.get(input)) else { continue };
+            if known.partitions > changelog.partitions {
+                return Err(widened(&name, changelog.partitions, input, known.partitions));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn widened(changelog: &str, had: i32, input: &str, has: i32) -> JobFault {
+    JobFault::Topology(format!(
+        "input topic {input} had {had} partitions and has {has} now ({changelog} still has {had}): keys have moved between partitions (KEY-1); \
+         copy the records into a new topic of {has} partitions, re-keyed, and read that under a new tenant name, \
+         or accept that all results begin again: `testudo reset`"
+    ))
+}
+
 fn output_schema(
     tenant: &Tenant,
     branch: &str,
@@ -271,6 +342,14 @@ fn output_schema(
     Ok(OutputSchema { columns, json, id })
 }
 
+fn ledger_schema(tenant: &Tenant, settings: &Settings, register: &RegisterSchema<'_>) -> Result<Option<SchemaId>, JobFault> {
+    if !settings.ledger {
+        return Ok(None);
+    }
+    let subject = format!("{}-value", tenant.ledger_topic());
+    register(&subject, ledger::record::SCHEMA).map(Some).map_err(|source| JobFault::Registry { subject, source })
+}
+
 /// The Avro schema under which a branch's output is registered: a record named as the branch, in the tenant's namespace.
 pub fn output_avro(tenant: &Tenant, branch: &str, columns: &SchemaRef) -> Result<String, EncodeFault> {
     Ok(avro_schema_of(&avro_name(branch), &avro_name(&tenant.name), columns)?.to_string())
@@ -282,13 +361,14 @@ fn number_stores(tenant: &Tenant, store: &dyn StateStore) -> Result<HashMap<(Str
         for topic in &tenant.sources[window.source].topics {
             let identity = identity_of(window, topic);
             let id = store.window(&identity)?;
-            stores.insert((window.name.clone(), topic.clone()), WindowStore { id, identity: identity.fingerprint() });
+            stores.insert((window.name.clone(), topic.clone()), WindowStore { id, identity: identity.recorded() });
         }
     }
     Ok(stores)
 }
 
-fn identity_of(window: &Window, topic: &str) -> WindowIdentity {
+/// What a window's stored bytes over an input topic mean.
+pub fn identity_of(window: &Window, topic: &str) -> WindowIdentity {
     WindowIdentity {
         window: window.name.clone(),
         topic: topic.to_owned(),

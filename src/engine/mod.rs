@@ -14,13 +14,17 @@ pub mod branch;
 pub mod epoch;
 pub mod processor;
 
+pub mod claims;
+pub mod decision;
 pub mod restore;
 
 pub mod job;
+pub mod standstill;
 pub mod status;
 
 mod assignment;
 pub mod commit;
+mod held;
 pub mod worker;
 
 pub mod supervisor;

@@ -1,6 +1,6 @@
 //! From runs to a sealed epoch: admission, branches and dead letters of one worker, without a broker in sight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +10,11 @@ use super::admit::{Admission, AdmitFault, Admitted};
 use super::branch::time::stream_times;
 use super::branch::{AlertBranch, BranchFault, SealedWindows, WindowBranch};
 use super::epoch::{Advance, Epoch, SealedEpoch};
-use super::rejection::{DeadLetterTopic, Rejection};
+use super::rejection::{DeadLetterTopic, Rejection, header};
 use crate::avro::frame::SchemaId;
+use crate::failpoint;
 use crate::kafka::{Offset, Outgoing, Position, Run, TopicPartition};
+use crate::ledger;
 use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
 
 /// A fault of Testudo or its surroundings while processing; nothing of the epoch is lost, it is done again.
@@ -35,6 +37,8 @@ pub struct Task {
     pub topic_partitions: i32,
     /// Identity of its topic.
     pub topic_id: String,
+    /// The committed position.
+    pub position: Position,
     /// Largest event time admitted.
     pub stream_time_us: Option<i64>,
     /// For each window its changelog and where the store keeps it.
@@ -76,6 +80,7 @@ pub struct Processor {
     store: Arc<dyn StateStore>,
     tasks: BTreeMap<TopicPartition, Task>,
     epoch: Epoch,
+    ledger: Option<ledger::Writer>,
 }
 
 impl Processor {
@@ -87,7 +92,12 @@ impl Processor {
         dead_letters: DeadLetterTopic,
         store: Arc<dyn StateStore>,
     ) -> Self {
-        Self { admissions, alerts, windows, dead_letters, store, tasks: BTreeMap::new(), epoch: Epoch::default() }
+        Self { admissions, alerts, windows, dead_letters, store, tasks: BTreeMap::new(), epoch: Epoch::default(), ledger: None }
+    }
+
+    /// Writes a ledger record with every epoch.
+    pub fn with_ledger(self, ledger: ledger::Writer) -> Self {
+        Self { ledger: Some(ledger), ..self }
     }
 
     /// Takes a restored partition in.
@@ -129,6 +139,7 @@ impl Processor {
         for rejection in &refused {
             let letter = self.dead_letters.letter(run, rejection);
             self.epoch.count_dead_letter(rejection);
+            self.note(&run.partition, &letter);
             self.epoch.push(letter);
         }
         let late = refused.iter().filter(|rejection| rejection.reason == "late");
@@ -136,6 +147,7 @@ impl Processor {
         let late_by_us = late_rows.map(|row| stream[row].saturating_sub(admitted.times_us.value(row))).collect();
         if let Some(position) = admitted.position {
             self.advance(run, &admitted, position, stream.last().copied().or(stream_time_us), now);
+            self.take_into_ledger(run, &admitted, position, refused.len());
         }
         Ok(Processed { waiting_at: admitted.waiting_at, late_by_us, distance_us: distance_us(run, &admitted) })
     }
@@ -158,8 +170,10 @@ impl Processor {
         }
         self.epoch.counts.alerts += alerts.len() as u64;
         for alert in alerts {
+            self.note(&run.partition, &alert);
             self.epoch.push(alert);
         }
+        failpoint::at("process.half");
         for branch in self.windows.iter_mut().filter(|branch| branch.source() == source) {
             branch.absorb(run, admitted, stream, &*self.store, refused)?;
         }
@@ -171,11 +185,49 @@ impl Processor {
         self.epoch.counts.records += taken as u64;
         self.epoch.counts.admitted += admitted.rows.num_rows() as u64;
         self.epoch.counts.tombstones += admitted.tombstones;
+        self.epoch.counts.other_records += admitted.other_records;
         self.epoch.began.get_or_insert(now);
         let latest_ms = run.timestamps_ms()[..taken].iter().copied().max().unwrap_or(-1);
         let (before_ms, before) = self.epoch.advances.get(&run.partition).map_or((-1, 0), |advance| (advance.latest_ms, advance.records));
         let advance = Advance { position, stream_time_us, latest_ms: latest_ms.max(before_ms), records: before + taken as u64 };
         self.epoch.advances.insert(run.partition.clone(), advance);
+    }
+
+    /// Tells the ledger which records were dealt with.
+    fn take_into_ledger(&mut self, run: &Run, admitted: &Admitted, position: Position, dead_letters: usize) {
+        let stream_time_us = self.stream_time(&run.partition);
+        if let (Some(ledger), Some(task)) = (&mut self.ledger, self.tasks.get(&run.partition)) {
+            let taken = ledger::Taken {
+                records: run.offsets().partition_point(|offset| position.is_past(Offset(*offset))),
+                end: position,
+                admitted: admitted.rows.num_rows() as u64,
+                dropped: admitted.tombstones + admitted.other_records,
+                dead_letters: dead_letters as u64,
+                stream_time_us,
+                schema_ids: admitted.schema_ids.values(),
+            };
+            ledger.took(run, task.position, &taken);
+        }
+    }
+
+    /// Tells the ledger of a record that is to be produced because of records of `origin`.
+    fn note(&mut self, origin: &TopicPartition, record: &Outgoing) {
+        if let (Some(ledger), Some(task)) = (&mut self.ledger, self.tasks.get(origin)) {
+            ledger.produced(origin, task.position, record);
+        }
+    }
+
+    /// Tells the ledger of windows' results; each says where it comes from.
+    fn note_results(&mut self, results: &[Outgoing]) {
+        let Some(ledger) = self.ledger.as_mut().filter(|_| !results.is_empty()) else { return };
+        let named: HashMap<Vec<u8>, (&TopicPartition, Position)> =
+            self.tasks.iter().map(|(partition, task)| (partition.to_string().into_bytes(), (partition, task.position))).collect();
+        for result in results {
+            let origin = result.headers.iter().find(|header| header.name == header::ORIGIN).and_then(|header| header.value.as_deref());
+            if let Some((partition, position)) = origin.and_then(|origin| named.get(origin)) {
+                ledger.produced(partition, *position, result);
+            }
+        }
     }
 
     fn stream_time(&self, partition: &TopicPartition) -> Option<i64> {
@@ -213,16 +265,22 @@ impl Processor {
             self.collect(index, windows, &mut end);
         }
         self.write_progress(&mut end);
+        if let Some(ledger) = &mut self.ledger {
+            let latest_ms = end.advances.values().map(|advance| advance.latest_ms).max().unwrap_or(-1);
+            end.outgoing.extend(ledger.close(Outgoing::stamp(latest_ms)));
+        }
         Ok(Some(end))
     }
 
-    fn collect(&self, window: usize, sealed: SealedWindows, end: &mut SealedEpoch) {
-        let name = &self.windows[window].declared().name;
+    fn collect(&mut self, window: usize, sealed: SealedWindows, end: &mut SealedEpoch) {
+        let name = self.windows[window].declared().name.clone();
+        self.note_results(&sealed.results);
         end.counts.results += sealed.results.len() as u64;
         end.outgoing.extend(sealed.results);
         end.changes.states.extend(sealed.states);
         for record in sealed.changelog {
-            if let Some(partition) = self.partition_of(&record, name) {
+            if let Some(partition) = self.partition_of(&record, &name) {
+                self.note(&partition, &record);
                 *end.logged.entry((partition, name.clone())).or_default() += 1;
             }
             end.outgoing.push(record);
@@ -238,25 +296,32 @@ impl Processor {
     }
 
     /// Progress of every partition that moved: into its changelogs, and beside the state.
-    fn write_progress(&self, end: &mut SealedEpoch) {
+    fn write_progress(&mut self, end: &mut SealedEpoch) {
+        let Self { tasks, windows, ledger, .. } = self;
         for (partition, advance) in &end.advances {
-            let Some(task) = self.tasks.get(partition).filter(|task| !task.windows.is_empty()) else { continue };
+            let Some(task) = tasks.get(partition).filter(|task| !task.windows.is_empty()) else { continue };
             let mut changelogs = BTreeMap::new();
             for (name, window) in &task.windows {
                 let logged = LoggedProgress {
                     position: advance.position.0,
                     stream_time_us: advance.stream_time_us,
-                    swept_until_us: self.swept_until(name, partition),
+                    swept_until_us: swept_until(windows, name, partition),
                     identity: window.identity.clone(),
+                    input_id: Some(task.topic_id.clone()),
+                    whole_from: window.progress.logged.as_ref().map_or(0, |logged| logged.whole_from),
                 };
-                end.outgoing.push(Outgoing {
+                let record = Outgoing {
                     topic: window.changelog.clone(),
                     partition: partition.partition,
                     key: Some(keys::changelog_progress_key().into()),
                     value: Some(Bytes::from(serde_json::to_vec(&logged).expect("numbers and text always encode"))),
                     timestamp_ms: Outgoing::stamp(advance.latest_ms),
                     headers: Vec::new(),
-                });
+                };
+                if let Some(ledger) = ledger {
+                    ledger.produced(partition, task.position, &record);
+                }
+                end.outgoing.push(record);
                 let count = end.logged.entry((partition.clone(), name.clone())).or_default();
                 *count += 1;
                 let progress = &window.progress;
@@ -273,15 +338,12 @@ impl Processor {
         }
     }
 
-    fn swept_until(&self, window: &str, partition: &TopicPartition) -> Option<i64> {
-        self.windows.iter().find(|branch| branch.declared().name == window)?.swept_until(partition)
-    }
-
     /// The sealed epoch is committed and stored.
     pub fn settle(&mut self, sealed: &SealedEpoch) -> Result<(), ProcessFault> {
         for (partition, advance) in &sealed.advances {
             if let Some(task) = self.tasks.get_mut(partition) {
                 task.stream_time_us = advance.stream_time_us;
+                task.position = advance.position;
             }
         }
         for ((partition, window), count) in &sealed.logged {
@@ -298,11 +360,18 @@ impl Processor {
     /// Everything uncommitted is dropped; the caller goes back to committed positions.
     pub fn discard(&mut self) -> Result<(), ProcessFault> {
         self.epoch = Epoch::default();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.discard();
+        }
         for branch in &mut self.windows {
             branch.discard()?;
         }
         Ok(())
     }
+}
+
+fn swept_until(windows: &[WindowBranch], window: &str, partition: &TopicPartition) -> Option<i64> {
+    windows.iter().find(|branch| branch.declared().name == window)?.swept_until(partition)
 }
 
 /// Largest distance between event time and Kafka timestamp among admitted rows, microseconds.

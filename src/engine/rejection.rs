@@ -20,6 +20,8 @@ pub struct Rejection {
     pub detail: String,
     /// The writer schema, where it was known.
     pub schema_id: Option<u32>,
+    /// The reader schema's fingerprint, where the writer schema was refused for it.
+    pub reader_schema: Option<Arc<str>>,
 }
 
 /// Header names of dead letters.
@@ -40,6 +42,8 @@ pub mod header {
     pub const TIMESTAMP: &str = "testudo-timestamp";
     /// Writer schema id.
     pub const SCHEMA_ID: &str = "testudo-schema-id";
+    /// Fingerprint of the reader schema that the writer schema was held against.
+    pub const READER_SCHEMA: &str = "testudo-reader-schema";
     /// Original length of the value.
     pub const VALUE_BYTES: &str = "testudo-value-bytes";
     /// Input topic and partition of a window's result.
@@ -84,6 +88,9 @@ impl DeadLetterTopic {
         if let Some(id) = rejection.schema_id {
             headers.push(text(header::SCHEMA_ID, id.to_string()));
         }
+        if let Some(reader) = &rejection.reader_schema {
+            headers.push(text(header::READER_SCHEMA, reader.to_string()));
+        }
         Outgoing {
             topic: self.name.clone(),
             partition: run.partition.partition.rem_euclid(self.partitions.max(1)),
@@ -115,7 +122,7 @@ mod tests {
         let mut run = RunBuilder::new(TopicPartition::new("in", 5));
         run.push(Offset(9), 17, Some(b"k"), Some(&vec![7; 1_048_400]), Vec::new());
         let detail = "ä".repeat(5_000);
-        let rejection = Rejection { row: 0, stage: "frame".into(), reason: "not-framed", detail, schema_id: None };
+        let rejection = Rejection { row: 0, stage: "frame".into(), reason: "not-framed", detail, schema_id: None, reader_schema: None };
 
         let letter = topic.letter(&run.finish(), &rejection);
 

@@ -14,127 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::processor::{Task, TaskWindow};
-use crate::kafka::{Failure, Position, Reaction, Run, TopicPartition, TopicReader};
+use crate::kafka::{Position, Run, TopicPartition, TopicReader};
 use crate::store::keys::{ChangelogKey, read_changelog_key, window_key};
-use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateChange, StateStore, StoreFault, WindowStoreId};
+use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateChange, StateStore, StoreFault};
 
-/// The source position that stands in the store while a replay is unfinished.
-const UNFINISHED: i64 = -1;
-
-/// Why a partition cannot be taken up.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreFault {
-    /// The broker fails.
-    #[error(transparent)]
-    Kafka(#[from] Failure),
-    /// The store fails.
-    #[error(transparent)]
-    Store(#[from] StoreFault),
-    /// Going on would lose or double results (EOS-9, EOS-10).
-    #[error("{partition}: {why}")]
-    Refused {
-        /// The input partition.
-        partition: TopicPartition,
-        /// What does not fit, and what to do.
-        why: String,
-    },
-}
-
-/// What has to be restored for one window of the partition.
-#[derive(Clone, Debug)]
-pub struct WindowPlan {
-    /// The window's name.
-    pub window: String,
-    /// Where the store keeps it.
-    pub store: WindowStoreId,
-    /// Its changelog partition.
-    pub changelog: TopicPartition,
-    /// Identity of the changelog topic.
-    pub changelog_id: String,
-    /// Identity of the declaration.
-    pub identity: String,
-    /// Whether it may have no changelog although its input was read: it is new, or its loss is accepted.
-    pub may_start_empty: bool,
-}
-
-/// What is known of a partition before its state is looked at.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The input partition.
-    pub partition: TopicPartition,
-    /// Identity of its topic.
-    pub topic_id: String,
-    /// Partitions of its topic.
-    pub topic_partitions: i32,
-    /// Index of its source.
-    pub source: usize,
-    /// The group's committed position.
-    pub committed: Option<Position>,
-    /// The first position that is still in the log.
-    pub low: Position,
-    /// The windows over it.
-    pub windows: Vec<WindowPlan>,
-}
-
-impl Facts {
-    /// Where the partition goes on.
-    pub fn start(&self) -> Position {
-        self.committed.unwrap_or(self.low)
-    }
-}
-
-/// What to do about the local state. Pure: facts in, decision out.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Use it as it is.
-    Use,
-    /// Replay changelogs from these positions, in the order of the windows; `None`: from the beginning, over nothing.
-    Replay(Vec<Option<Position>>),
-    /// Do not go on.
-    Refuse(String),
-}
-
-/// Decides by EOS-9.
-pub fn decide(facts: &Facts, stored: Option<&Progress>) -> Decision {
-    let Some(stored) = stored else {
-        return Decision::Replay(vec![None; facts.windows.len()]);
-    };
-    if stored.topic_id != facts.topic_id {
-        return Decision::Refuse(
-            "the input topic was deleted and created again since its state was written; positions mean nothing in the new one: \
-             reset the group and remove the state to begin with the new topic, or restore the old one"
-                .into(),
-        );
-    }
-    let known = |window: &WindowPlan| {
-        let progress = stored.changelogs.get(&window.window)?;
-        (progress.topic_id == window.changelog_id).then_some(Position(progress.position))
-    };
-    for window in &facts.windows {
-        if stored.changelogs.get(&window.window).is_some_and(|progress| progress.topic_id != window.changelog_id) && !window.may_start_empty
-        {
-            return Decision::Refuse(format!(
-                "the changelog {} was deleted and created again since the state was written; restore the topic, \
-                 or start the window anew with `engine.start_empty = [\"{}\"]`",
-                window.changelog.topic, window.window
-            ));
-        }
-    }
-    match facts.committed {
-        None if stored.position > 0 => Decision::Refuse(format!(
-            "the state stands at {}, the group has no committed position: it was reset or its offsets expired; \
-             set the group to {} to continue, or remove state and changelogs to begin again",
-            stored.position, stored.position
-        )),
-        Some(committed) if stored.position > committed.0 => Decision::Refuse(format!(
-            "the state stands at {}, the group at {committed}: it was reset; set the group to {} to continue, \
-             or remove state and changelogs to begin again",
-            stored.position, stored.position
-        )),
-        Some(committed) if stored.position == committed.0 && facts.windows.iter().all(|window| known(window).is_some()) => Decision::Use,
-        _ => Decision::Replay(facts.windows.iter().map(known).collect()),
-    }
-}
+pub use super::decision::{Decision, Facts, RestoreFault, WindowPlan, decide};
 
 /// A partition on its way to being processed.
 pub struct Restore {
@@ -142,6 +26,8 @@ pub struct Restore {
     progress: Progress,
     pending: Vec<(usize, Option<Position>)>,
     replaying: Option<Replaying>,
+    /// Windows that were replayed over nothing, and where their changelogs began.
+    replayed_whole: BTreeMap<String, Position>,
     /// Entries replayed so far.
     pub entries: u64,
 }
@@ -163,16 +49,23 @@ impl Restore {
     /// Begins to restore a partition by its facts and the local state.
     pub fn begin(facts: Facts, store: &dyn StateStore) -> Result<Self, RestoreFault> {
         let stored = if facts.windows.is_empty() { None } else { store.progress(&facts.partition)? };
-        let refused = |why| RestoreFault::Refused { partition: facts.partition.clone(), why };
+        let partition = facts.partition.clone();
         let pending = match decide(&facts, stored.as_ref()) {
             Decision::Use => Vec::new(),
             Decision::Replay(from) => from.into_iter().enumerate().rev().collect(),
-            Decision::Refuse(why) => return Err(refused(why)),
+            Decision::Ahead { stored } => {
+                return Err(RestoreFault::Ahead { partition, what: "the state".into(), stored, committed: facts.committed });
+            }
+            Decision::Refuse(why) => return Err(RestoreFault::Refused { partition, why }),
         };
-        let unstored =
-            || Progress { topic_id: facts.topic_id.clone(), position: UNFINISHED, stream_time_us: None, changelogs: BTreeMap::new() };
+        let unstored = || Progress {
+            topic_id: facts.topic_id.clone(),
+            position: Progress::UNFINISHED,
+            stream_time_us: None,
+            changelogs: BTreeMap::new(),
+        };
         let progress = stored.unwrap_or_else(unstored);
-        Ok(Self { facts, progress, pending, replaying: None, entries: 0 })
+        Ok(Self { facts, progress, pending, replaying: None, replayed_whole: BTreeMap::new(), entries: 0 })
     }
 
     /// The input partition.
@@ -214,18 +107,14 @@ impl Restore {
     ) -> Result<(), RestoreFault> {
         let plan = self.facts.windows[window].clone();
         let bounds = reader.bounds(&plan.changelog, wait.max(Duration::from_secs(5)))?;
-        if from.is_some_and(|from| from > bounds.high) {
-            return Err(self.refused(format!(
-                "the changelog {} ends at {}, before what the local state has seen; it was truncated: restore the topic, or remove the state folder",
-                plan.changelog, bounds.high
-            )));
-        }
+        self.facts.check_bounds(&plan, from, bounds)?;
         let mut start = from.unwrap_or(bounds.low);
-        if from.is_none_or(|from| from < bounds.low) {
+        if from.is_none_or(|from| from < bounds.low || from > bounds.high) {
             self.forget(&plan, store)?;
             start = bounds.low;
+            self.replayed_whole.insert(plan.window.clone(), start);
         }
-        self.progress.position = UNFINISHED;
+        self.progress.position = Progress::UNFINISHED;
         let logged = self.progress.changelogs.remove(&plan.window).and_then(|known| known.logged).filter(|_| Some(start) == from);
         let changelog = ChangelogProgress { topic_id: plan.changelog_id.clone(), position: start.0, logged };
         self.progress.changelogs.insert(plan.window.clone(), changelog);
@@ -268,7 +157,10 @@ impl Restore {
         if let Some(changelog) = self.progress.changelogs.get_mut(&plan.window) {
             changelog.position = changelog.position.max(read.position.0);
         }
-        store.apply(Changes { states, progress: vec![(self.facts.partition.clone(), self.progress.clone())] })?;
+        let mut progress = self.progress.clone();
+        // Whether a changelog that does not begin at 0 was cut is known at its end only: interrupted, it is replayed anew.
+        progress.changelogs.retain(|window, _| self.replayed_whole.get(window).is_none_or(|start| start.0 == 0));
+        store.apply(Changes { states, progress: vec![(self.facts.partition.clone(), progress)] })?;
         // The end is the high watermark: at the last stable offset an open transaction may still be holding records back.
         if read.position >= end {
             self.replaying = None;
@@ -280,8 +172,13 @@ impl Restore {
         let mut states = Vec::with_capacity(run.len());
         for row in 0..run.len() {
             let record = run.record(row);
-            let foreign =
-                || self.refused(format!("the changelog {} holds a record at {} that is not Testudo's", plan.changelog, record.offset));
+            let foreign = || {
+                self.refused(format!(
+                    "the changelog {} holds a record at {} that is not Testudo's: somebody else writes to it; take their right away, \
+                     then begin again with `testudo reset`, or give the window a new name",
+                    plan.changelog, record.offset
+                ))
+            };
             match record.key.and_then(read_changelog_key).ok_or_else(foreign)? {
                 ChangelogKey::Window { start_us, key } => {
                     states.push((window_key(plan.store.0, plan.changelog.partition, start_us, key), record.value.map(<[u8]>::to_vec)));
@@ -299,9 +196,10 @@ impl Restore {
 
     /// Compares what was restored with what the group says, then lets the partition go.
     fn finish(&mut self, store: &dyn StateStore) -> Result<Step, RestoreFault> {
-        let was_replayed = self.progress.position == UNFINISHED;
+        let was_replayed = !self.progress.is_whole();
         if was_replayed {
             self.check_logged()?;
+            self.note_accepted_losses();
         }
         let position = self.facts.start();
         if was_replayed && !self.facts.windows.is_empty() {
@@ -324,6 +222,7 @@ impl Restore {
             source: self.facts.source,
             topic_partitions: self.facts.topic_partitions,
             topic_id: self.facts.topic_id.clone(),
+            position,
             stream_time_us: self.progress.stream_time_us,
             windows: self.facts.windows.iter().map(window).collect(),
         };
@@ -335,38 +234,32 @@ impl Restore {
     fn check_logged(&self) -> Result<(), RestoreFault> {
         for plan in &self.facts.windows {
             let logged = self.progress.changelogs.get(&plan.window).and_then(|changelog| changelog.logged.as_ref());
-            if let Some(logged) = logged
-                && logged.identity != plan.identity
-            {
-                return Err(self.refused(format!(
-                    "window `{}` was changed since its changelog {} was written; give the changed window a new name, \
-                     or remove its changelog and state to begin again",
-                    plan.window, plan.changelog.topic
-                )));
-            }
-            let (logged, committed) = (logged.map(|logged| logged.position), self.facts.committed.map(|position| position.0));
-            if logged == committed || (logged.is_none() && plan.may_start_empty) {
-                continue;
-            }
-            return Err(self.refused(match (logged, committed) {
-                (None, Some(committed)) => format!(
-                    "the group stands at {committed}, the changelog {} knows nothing of it: it was deleted, or the window is new; \
-                     start the window empty from here with `engine.start_empty = [\"{}\"]`, or restore the topic",
-                    plan.changelog.topic, plan.window
-                ),
-                (Some(logged), None) => format!(
-                    "the changelog {} stands at {logged}, the group has no committed position: it was reset or its offsets expired; \
-                     set the group to {logged} to continue, or remove changelogs and state to begin again",
-                    plan.changelog.topic
-                ),
-                (logged, committed) => format!(
-                    "the changelog {} stands at {logged:?}, the group at {committed:?}; one of them was reset: set the group to the changelog's \
-                     position to continue, or remove changelogs and state to begin again",
-                    plan.changelog.topic
-                ),
-            }));
+            self.facts.check_logged(plan, logged, self.replayed_whole.get(&plan.window).copied())?;
         }
         Ok(())
+    }
+
+    /// A loss is accepted once: from now on the changelog counts as whole from where it begins.
+    fn note_accepted_losses(&mut self) {
+        let Some(committed) = self.facts.committed else { return };
+        for plan in self.facts.windows.iter().filter(|plan| plan.loss_is_accepted) {
+            let Some(changelog) = self.progress.changelogs.get_mut(&plan.window) else { continue };
+            let nothing = LoggedProgress {
+                position: committed.0,
+                stream_time_us: None,
+                swept_until_us: None,
+                identity: plan.identity.clone(),
+                input_id: Some(self.facts.topic_id.clone()),
+                whole_from: 0,
+            };
+            let known = changelog.logged.clone().unwrap_or(nothing);
+            let begins = self.replayed_whole.get(&plan.window).map_or(0, |start| start.0);
+            let whole_from = known.whole_from.max(begins);
+            if changelog.logged.as_ref().is_none_or(|logged| logged.position != committed.0 || logged.whole_from != whole_from) {
+                tracing::warn!(partition = %self.facts.partition, window = plan.window, "going on with a loss of state that was accepted");
+                changelog.logged = Some(LoggedProgress { position: committed.0, whole_from, ..known });
+            }
+        }
     }
 
     /// Windows that were closed and reported before: their tombstones may have been compacted away.
@@ -387,15 +280,5 @@ impl Restore {
 
     fn refused(&self, why: String) -> RestoreFault {
         RestoreFault::Refused { partition: self.facts.partition.clone(), why }
-    }
-}
-
-impl RestoreFault {
-    /// What to do about it.
-    pub fn reaction(&self) -> Reaction {
-        match self {
-            Self::Kafka(failure) => failure.reaction,
-            Self::Store(_) | Self::Refused { .. } => Reaction::Stop,
-        }
     }
 }

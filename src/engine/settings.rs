@@ -29,6 +29,11 @@ pub struct Settings {
     pub output_bytes_max: usize,
     /// After this many fencings by a living rival within a minute the tenant stops (exit code 7).
     pub fencings_max: usize,
+    /// Workers are static members of their group (KIP-345): a restarted instance has its partitions back at once; those of one that
+    /// stays away go to others after the session time-out, also after a clean stop.
+    pub static_membership: bool,
+    /// Every transaction writes a record of itself on `<tenant>-ledger`, for `testudo audit --ledger`.
+    pub ledger: bool,
     /// Windows whose changelog may be missing although their input has been read: new ones, or ones whose loss is accepted.
     pub start_empty: Vec<String>,
 }
@@ -46,6 +51,8 @@ impl Default for Settings {
             shutdown_timeout_ms: 20_000,
             output_bytes_max: 1_000_000,
             fencings_max: 5,
+            static_membership: true,
+            ledger: true,
             start_empty: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! What a tenant's workers tell the outside: metrics, readiness, how far they have come.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ struct Inner {
     partitions: HashMap<TopicPartition, (PartitionMetrics, Option<Position>)>,
     restores: HashMap<TopicPartition, (RestoreMetrics, u64)>,
     waiting: HashMap<usize, usize>,
+    held: BTreeMap<TopicPartition, String>,
     far_told: Duration,
     totals: Totals,
 }
@@ -101,8 +102,21 @@ impl Status {
     pub fn waiting(&self, worker: usize, partitions: usize) {
         let mut inner = self.inner();
         if inner.waiting.insert(worker, partitions) != Some(partitions) {
+            self.metrics.partitions_waiting(inner.waiting.values().sum());
             self.tell_health(&inner);
         }
+    }
+
+    /// A partition is held before a batch that cannot be read, because of this.
+    pub fn held(&self, partition: &TopicPartition, why: String) {
+        let mut inner = self.inner();
+        inner.held.insert(partition.clone(), why);
+        self.tell_held(&inner);
+    }
+
+    fn tell_held(&self, inner: &Inner) {
+        self.metrics.partitions_held(inner.held.len());
+        self.tell_health(inner);
     }
 
     fn tell_health(&self, inner: &Inner) {
@@ -117,8 +131,9 @@ impl Status {
             })
             .collect();
         if waiting > 0 {
-            reasons.push(format!("{waiting} partitions wait for the verdict on a schema"));
+            reasons.push(format!("{waiting} partitions wait for the verdict on a schema, see `schemas`"));
         }
+        reasons.extend(inner.held.values().cloned());
         match reasons.is_empty() {
             true => self.health.ready(),
             false => self.health.not_ready(reasons.join("; ")),
@@ -170,6 +185,9 @@ impl Status {
         let mut inner = self.inner();
         inner.partitions.remove(partition);
         inner.restores.remove(partition);
+        if inner.held.remove(partition).is_some() {
+            self.tell_held(&inner);
+        }
     }
 
     /// Everything before `position` is committed or was not a record; `end` is where the partition ends, as far as known.
@@ -223,8 +241,13 @@ impl Status {
         if sealed.counts.tombstones > 0 {
             self.metrics.dropped("tombstone", sealed.counts.tombstones);
         }
+        if sealed.counts.other_records > 0 {
+            self.metrics.dropped("other-record", sealed.counts.other_records);
+        }
         let mut inner = self.inner();
+        let held = inner.held.len();
         for (partition, advance) in &sealed.advances {
+            inner.held.remove(partition);
             if let Some((metrics, reached)) = inner.partitions.get_mut(partition) {
                 metrics.processed(advance.records);
                 *reached = Some(advance.position);
@@ -236,6 +259,9 @@ impl Status {
         totals.results += sealed.counts.results;
         totals.dead_letters += sealed.counts.dead_letters.values().sum::<u64>();
         totals.last_commit = Some(now);
+        if inner.held.len() < held {
+            self.tell_held(&inner);
+        }
     }
 
     /// A transaction ended.

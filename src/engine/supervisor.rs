@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::branch::BranchFault;
 use super::commit::NoProducer;
 use super::job::{Job, JobFault, RegisterSchema};
+use super::processor::ProcessFault;
 use super::restore::RestoreFault;
 use super::settings::Settings;
 use super::status::{Status, WorkerState};
@@ -233,9 +235,11 @@ fn kind(fault: &TenantFault) -> Kind {
             Reaction::Stop => Kind::Operators,
             _ => Kind::Outside,
         },
-        TenantFault::Worker(WorkerFault::Restore(RestoreFault::Refused { .. }) | WorkerFault::Producer(NoProducer::Fenced { .. })) => {
-            Kind::Operators
-        }
+        TenantFault::Worker(
+            WorkerFault::Restore(RestoreFault::Refused { .. } | RestoreFault::Ahead { .. })
+            | WorkerFault::Producer(NoProducer::Fenced { .. }),
+        ) => Kind::Operators,
+        TenantFault::Worker(WorkerFault::Process(ProcessFault::Branch(BranchFault::Store(fault)))) => of_store(fault),
         TenantFault::Worker(WorkerFault::Process(_)) | TenantFault::Panicked(_) => Kind::Ours,
     }
 }
@@ -262,8 +266,6 @@ fn of_store(fault: &StoreFault) -> Kind {
 
 /// The damage that the next opening of the store has to know about.
 fn damage(fault: TenantFault) -> Option<StoreFault> {
-    use super::branch::BranchFault;
-    use super::processor::ProcessFault;
     let fault = match fault {
         TenantFault::Store(fault) | TenantFault::Job(JobFault::Store(fault)) => fault,
         TenantFault::Worker(

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::claims::Claim;
 use super::commit::{Committed, Committer, NoProducer};
 use super::job::{Job, JobFault};
 use super::processor::{ProcessFault, Processor};
 use super::restore::{Restore, RestoreFault, Step};
 use super::status::{Status, WorkerState};
-use crate::avro::Verdict;
 use crate::avro::frame::SchemaId;
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
@@ -33,6 +33,8 @@ const RESUME_WAIT: Duration = Duration::from_millis(5);
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
 /// A restore that does not move for this long is told and begun again: somebody's transaction may hang for ever.
 const RESTORE_STALL_MAX: Duration = Duration::from_secs(60);
+/// So often the group is asked before a state that is ahead of it is believed.
+const AHEAD_ASKED_MAX: u32 = 5;
 /// Changelog entries replayed between two polls.
 const RESTORE_ENTRIES_MAX: usize = 20_000;
 
@@ -65,11 +67,14 @@ pub(super) enum Stage {
     Running(Position),
     /// Paused before a record whose schema is not judged yet.
     Waiting(Position, SchemaId),
+    /// Paused before a batch that cannot be read; when to try again.
+    Held(Position, Deadline),
 }
 
 /// A worker before it runs.
 pub struct Worker<B: Broker> {
     pub(super) job: Arc<Job>,
+    pub(super) broker: Arc<B>,
     pub(super) clock: SharedClock,
     pub(super) status: Arc<Status>,
     pub(super) stop: Arc<AtomicBool>,
@@ -85,8 +90,12 @@ pub struct Worker<B: Broker> {
     pub(super) resuming: BTreeMap<TopicPartition, (Position, Deadline)>,
     /// Assigned, but not answered yet: the group's positions are not known.
     pub(super) unanswered: Vec<TopicPartition>,
+    /// The partitions with a stage whose state this worker alone may touch.
+    pub(super) claims: BTreeMap<TopicPartition, Claim>,
     /// Everything has to be taken up again from the group's positions.
     pub(super) is_recovering: bool,
+    /// The last partition whose state was ahead of the group, and how often in a row the group was asked about it.
+    pub(super) ahead: Option<(TopicPartition, u32)>,
     pub(super) next_look: Duration,
     pub(super) next_report: Duration,
     pub(super) next_commit: Duration,
@@ -108,11 +117,12 @@ impl<B: Broker> Worker<B> {
         number: usize,
     ) -> Result<Self, WorkerFault> {
         let transactional_id = format!("{}-{instance}-{number}", job.tenant.name);
-        let committer = Committer::start(broker.clone(), transactional_id, clock.clone(), job.clone(), &stop)?;
+        let committer = Committer::start(broker.clone(), transactional_id.clone(), clock.clone(), job.clone(), &stop)?;
         let topics: Vec<Arc<str>> = job.tenant.input_topics().cloned().collect();
-        let consumer = broker.consumer(&job.tenant.group(), &topics)?;
+        let member = job.settings.static_membership.then_some(&*transactional_id);
+        let consumer = broker.consumer(&job.tenant.group(), member, &topics)?;
         let reader = broker.reader()?;
-        let processor = job.processor()?;
+        let processor = job.processor(&transactional_id)?;
         Ok(Self {
             processor,
             committer,
@@ -122,7 +132,9 @@ impl<B: Broker> Worker<B> {
             restores: VecDeque::new(),
             resuming: BTreeMap::new(),
             unanswered: Vec::new(),
+            claims: BTreeMap::new(),
             is_recovering: false,
+            ahead: None,
             next_look: Duration::ZERO,
             next_report: Duration::ZERO,
             next_commit: Duration::ZERO,
@@ -130,6 +142,7 @@ impl<B: Broker> Worker<B> {
             asked_stable_ends: 0,
             stall: None,
             job,
+            broker,
             clock,
             status,
             stop,
@@ -142,20 +155,30 @@ impl<B: Broker> Worker<B> {
         while !self.stop.load(Ordering::Relaxed) {
             self.turn()?;
         }
+        self.finish()
+    }
+
+    /// Commits what is open and leaves.
+    pub fn finish(mut self) -> Result<(), WorkerFault> {
+        failpoint::at("shutdown.begun");
         if !self.is_recovering {
             self.commit()?;
         }
+        failpoint::at("shutdown.committed");
         self.status.worker(self.number, WorkerState::Stopped);
         Ok(())
     }
 
-    /// One turn of the loop.
-    fn turn(&mut self) -> Result<(), WorkerFault> {
+    /// One turn of the loop; simulations call it step by step.
+    pub fn turn(&mut self) -> Result<(), WorkerFault> {
         let wait = self.poll_wait();
         // A fault here means a dead client: the next start makes a new one.
         let polled = self.consumer.poll(self.job.settings.slice_records_max, wait)?;
+        if !polled.slice.runs.is_empty() {
+            failpoint::at("intake.polled");
+        }
         for trouble in &polled.troubles {
-            tracing::warn!(worker = self.number, %trouble, "broker trouble");
+            tracing::debug!(worker = self.number, %trouble, "broker trouble");
         }
         for rebalance in polled.rebalances {
             self.rebalance(rebalance)?;
@@ -164,10 +187,17 @@ impl<B: Broker> Worker<B> {
         if self.is_recovering {
             return self.recover();
         }
+        self.claim()?;
         self.restore()?;
         self.resume_restored()?;
+        if self.is_recovering {
+            // What was polled is read again.
+            return Ok(());
+        }
         self.look_at_waiting()?;
+        self.look_at_held()?;
         let took_records = self.take(polled.slice.runs)?;
+        self.hold(polled.poisoned)?;
         let settings = &self.job.settings;
         let is_due = self.processor.epoch().is_due(
             self.clock.monotonic(),
@@ -272,7 +302,7 @@ impl<B: Broker> Worker<B> {
             if let Stage::Waiting(position, schema) = stage
                 && !self.resuming.contains_key(partition)
                 && let Some(gate) = self.job.gate(partition)
-                && !matches!(gate.verdict(*schema), Verdict::Pending)
+                && !gate.verdict(*schema).must_wait()
             {
                 judged.push((partition.clone(), *position));
             }
@@ -285,7 +315,7 @@ impl<B: Broker> Worker<B> {
         Ok(())
     }
 
-    fn resume(&mut self, partition: &TopicPartition, position: Position) -> Result<(), WorkerFault> {
+    pub(super) fn resume(&mut self, partition: &TopicPartition, position: Position) -> Result<(), WorkerFault> {
         match self.consumer.resume(partition, position) {
             Ok(()) => {
                 self.resuming.remove(partition);
@@ -347,15 +377,32 @@ impl<B: Broker> Worker<B> {
                     self.status.restored(&partition, restore.entries, position);
                     self.restores.pop_front();
                     self.stall = None;
+                    self.ahead = self.ahead.take().filter(|(ahead, _)| *ahead != partition);
                     self.processor.open(&partition, task);
+                    failpoint::at("restore.ready");
                     self.resume(&partition, position)?;
                     self.tell_if_running();
                     return Ok(());
                 }
-                Err(RestoreFault::Kafka(failure)) => return self.react(failure),
-                Err(fault) => return Err(fault.into()),
+                Err(fault) => return self.meet(fault),
             }
         }
+    }
+
+    /// Meets a restore that cannot go on. A state ahead of the group is believed only when the group says the same again and again: its
+    /// answer may be older than a commit (EOS-9).
+    pub(super) fn meet(&mut self, fault: RestoreFault) -> Result<(), WorkerFault> {
+        let partition = match fault {
+            RestoreFault::Kafka(failure) => return self.react(failure),
+            RestoreFault::Ahead { ref partition, .. } => partition.clone(),
+            fault => return Err(fault.into()),
+        };
+        let asked = self.ahead.take().filter(|(before, _)| *before == partition).map_or(1, |(_, asked)| asked + 1);
+        if asked >= AHEAD_ASKED_MAX {
+            return Err(fault.into());
+        }
+        self.ahead = Some((partition, asked));
+        self.react(Failure::new(Reaction::Retry, "take a partition up", fault))
     }
 
     /// Seals the epoch and commits it.
@@ -416,7 +463,16 @@ impl<B: Broker> Worker<B> {
             Err(NoProducer::Failed(failure)) => return again(self, failure),
             Err(fenced) => return Err(fenced.into()),
         }
-        match self.facts(&partitions) {
+        if !partitions.is_empty()
+            && let Err(failure) = self.consumer.group()
+        {
+            // The client takes part again by itself; until then nothing of these partitions could be committed.
+            self.status.worker(self.number, WorkerState::Recovering(failure.to_string()));
+            return Ok(());
+        }
+        self.take_claims();
+        let claimed: Vec<TopicPartition> = self.claims.keys().cloned().collect();
+        match self.facts(&claimed) {
             Ok(facts) => {
                 self.is_recovering = false;
                 self.begin_restores(facts)?;

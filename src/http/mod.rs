@@ -1,7 +1,8 @@
 //! What the service says about itself over HTTP: is it alive, is it ready, its metrics, and what it is.
 //!
-//! Answers only; nothing can be changed from here, and a request body is not read.
+//! Answers only, but for one thing: an owner may decide about schemas from here ([`schemas`]). A request body is not read.
 
+pub mod schemas;
 pub mod server;
 pub mod settings;
 
@@ -9,5 +10,6 @@ mod answers;
 mod guard;
 
 pub use answers::Info;
-pub use server::{Error, ServerHandle, serve};
+pub use schemas::{Decision, Owner, Refusal};
+pub use server::{Error, ServerHandle, serve, serve_for};
 pub use settings::Settings;

@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::answers::{self, Info, Sources};
 use super::guard;
+use super::schemas::{self, Desk, Owner};
 use super::settings::Settings;
 use crate::telemetry::{Health, Metrics};
 
@@ -56,10 +57,25 @@ impl ServerHandle {
 /// # Errors
 /// [`Error::Bind`].
 pub async fn serve(settings: &Settings, metrics: Metrics, health: Arc<Health>, info: Info) -> Result<ServerHandle, Error> {
+    serve_for(settings, metrics, health, info, None).await
+}
+
+/// The same, with what an owner may ask and decide about schemas.
+///
+/// # Errors
+/// [`Error::Bind`].
+pub async fn serve_for(
+    settings: &Settings,
+    metrics: Metrics,
+    health: Arc<Health>,
+    info: Info,
+    owner: Option<Arc<dyn Owner>>,
+) -> Result<ServerHandle, Error> {
     let refused = |cause| Error::Bind { bind: settings.bind, cause };
     let listener = TcpListener::bind(settings.bind).await.map_err(refused)?;
     let addr = listener.local_addr().map_err(refused)?;
-    let router = router(Sources { metrics, health, info });
+    let desk = owner.map(|owner| Desk { owner, may_decide: settings.may_decide(), one_at_a_time: Arc::new(Semaphore::new(1)) });
+    let router = router(Sources { metrics, health, info }, desk);
     let (running, stopped) = oneshot::channel::<()>();
     // Ends with an error, the only way it does: the sender was dropped.
     let shutdown = async move { stopped.await.unwrap_or_default() };
@@ -68,13 +84,20 @@ pub async fn serve(settings: &Settings, metrics: Metrics, health: Arc<Health>, i
     Ok(ServerHandle { addr, running, task })
 }
 
-fn router(sources: Sources) -> Router {
+fn router(sources: Sources, desk: Option<Desk>) -> Router {
+    let about_schemas = desk.map_or_else(Router::new, |desk| {
+        Router::new()
+            .route("/api/tenants/{tenant}/schemas", get(schemas::list))
+            .route("/api/tenants/{tenant}/schemas/{id}/{decision}", post(schemas::decide))
+            .with_state(desk)
+    });
     Router::new()
         .route("/livez", get(answers::livez))
         .route("/readyz", get(answers::readyz))
         .route("/metrics", get(answers::metrics))
         .route("/info", get(answers::info))
         .with_state(sources)
+        .merge(about_schemas)
         .layer(middleware::from_fn(guard::guard))
 }
 

@@ -14,7 +14,7 @@ fn info() -> Info {
 
 async fn server() -> Server {
     let health = Arc::new(Health::default());
-    let settings = Settings { bind: ([127, 0, 0, 1], 0).into() };
+    let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), ..Settings::default() };
     let handle = serve(&settings, Metrics::new(), health.clone(), info()).await.expect("a free port");
     Server { handle, health }
 }
@@ -109,9 +109,67 @@ async fn it_stops_when_told_and_leaves_the_port() {
 #[tokio::test]
 async fn a_taken_port_is_an_error_that_names_the_setting() {
     let server = server().await;
-    let settings = Settings { bind: server.handle.addr };
+    let settings = Settings { bind: server.handle.addr, ..Settings::default() };
 
     let error = serve(&settings, Metrics::new(), server.health.clone(), info()).await.expect_err("the port is taken");
 
     assert!(error.to_string().starts_with("failed to listen on http.bind 127.0.0.1:"), "{error}");
+}
+
+/// Repeats what it was asked.
+struct Echo;
+
+impl Owner for Echo {
+    fn schemas(&self, tenant: &str) -> Result<serde_json::Value, schemas::Refusal> {
+        match tenant {
+            "zoo" => Ok(serde_json::json!([])),
+            _ => Err(schemas::Refusal { status: 404, why: "no such tenant".into() }),
+        }
+    }
+
+    fn decide(&self, decision: &schemas::Decision) -> Result<serde_json::Value, schemas::Refusal> {
+        Ok(serde_json::json!(format!("{decision:?}")))
+    }
+}
+
+async fn asked_to_decide(allow_decisions: Option<bool>, owner: Option<&str>) -> Response {
+    let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), allow_decisions };
+    let owner_desk: Option<Arc<dyn Owner>> = Some(Arc::new(Echo));
+    let handle = serve_for(&settings, Metrics::new(), Arc::default(), info(), owner_desk).await.expect("a free port");
+    let url = format!("http://{}/api/tenants/zoo/schemas/9/refuse?reason=battery%20in%20volts", handle.addr);
+    let request = reqwest::Client::new().post(url);
+    let request = match owner {
+        Some(owner) => request.header(schemas::OWNER_HEADER, owner),
+        None => request,
+    };
+    request.send().await.expect("answers")
+}
+
+#[tokio::test]
+async fn an_owner_decides_by_name_and_reason() {
+    let response = asked_to_decide(None, Some("ada")).await;
+
+    assert_eq!(response.status(), 200);
+    let text = response.text().await.expect("text");
+    for part in ["id: 9", "is_accepted: false", "ada", "battery in volts"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+/// A page of another site can make a browser post here, but not with a header of its own.
+#[tokio::test]
+async fn nobody_decides_without_a_name_or_where_it_is_not_allowed() {
+    assert_eq!(asked_to_decide(None, None).await.status(), 400);
+    assert_eq!(asked_to_decide(Some(false), Some("ada")).await.status(), 403);
+    assert!(!Settings { bind: ([0, 0, 0, 0], 80).into(), allow_decisions: None }.may_decide());
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_not_here_is_not_found() {
+    let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), allow_decisions: None };
+    let handle = serve_for(&settings, Metrics::new(), Arc::default(), info(), Some(Arc::new(Echo))).await.expect("a free port");
+    let status = async |path: &str| reqwest::get(format!("http://{}{path}", handle.addr)).await.expect("answers").status();
+
+    assert_eq!(status("/api/tenants/zoo/schemas").await, 200);
+    assert_eq!(status("/api/tenants/farm/schemas").await, 404);
 }

@@ -1,13 +1,14 @@
 //! What all rdkafka clients share: logs into `tracing`, and the signs of doubt about a transaction coordinator (EOS-8).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -16,6 +17,12 @@ use rdkafka::types::RDKafkaRespErr;
 use super::port::Rebalance;
 use super::position::TopicPartition;
 use super::reaction::is_refusal;
+use crate::clock::{Clock, SystemClock};
+
+/// For so long a client's trouble is told once, and counted.
+const QUIET: Duration = Duration::from_secs(10);
+/// At most so many different troubles are remembered.
+const TOLD_MAX: usize = 64;
 
 /// The callbacks of one client. librdkafka calls them only while the owner polls.
 #[derive(Debug, Default)]
@@ -24,6 +31,29 @@ pub struct Callbacks {
     is_closing: AtomicBool,
     coordinator_doubt: AtomicBool,
     refusal: Mutex<Option<String>>,
+    repeats: Mutex<Repeats>,
+    clock: SystemClock,
+}
+
+/// Troubles of late. An outage makes each client say the same thing many times a second.
+#[derive(Debug, Default)]
+struct Repeats {
+    since: Duration,
+    told: BTreeMap<String, u64>,
+}
+
+impl Repeats {
+    /// Whether to tell; a repeated trouble is told again after [`QUIET`].
+    fn is_news(&mut self, text: String, now: Duration) -> bool {
+        if now.saturating_sub(self.since) > QUIET || self.told.len() >= TOLD_MAX {
+            self.since = now;
+            for (text, repeats) in std::mem::take(&mut self.told).into_iter().filter(|(_, repeats)| *repeats > 0) {
+                tracing::warn!(target: "librdkafka", text, repeats, "client trouble, repeated");
+            }
+        }
+        let repeats = self.told.entry(text).and_modify(|repeats| *repeats += 1).or_insert(0);
+        *repeats == 0
+    }
 }
 
 impl Callbacks {
@@ -37,7 +67,8 @@ impl Callbacks {
         self.is_closing.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the transaction coordinator's connection failed or timed out since the last call.
+    /// Whether a connection failed or a request timed out since the last call. librdkafka keeps a repeated failure to itself for 30 s,
+    /// so a doubt from before the first transaction counts, too.
     pub fn take_coordinator_doubt(&self) -> bool {
         self.coordinator_doubt.swap(false, Ordering::Relaxed)
     }
@@ -45,6 +76,11 @@ impl Callbacks {
     /// The last record that the broker refused for what it is, since the last call.
     pub fn take_refusal(&self) -> Option<String> {
         self.refusal.lock().ok().and_then(|mut refusal| refusal.take())
+    }
+
+    fn is_news(&self, text: String) -> bool {
+        let now = self.clock.monotonic();
+        self.repeats.lock().map_or(true, |mut repeats| repeats.is_news(text, now))
     }
 
     fn note(&self, rebalance: Rebalance) {
@@ -57,13 +93,16 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        // A request to the coordinator that failed may still arrive there later (KAFKA-17754).
-        if matches!(facility, "FAIL" | "REQTMOUT") && text.contains("TxnCoordinator") {
+        // A request that was on its way when its connection failed may still arrive there later (KAFKA-17754): EndTxn goes to the
+        // transaction's coordinator, positions to the group's, over a connection that does not say so. A refused connect carried nothing.
+        if facility == "REQTMOUT" || (facility == "FAIL" && text.contains("in state UP")) {
             self.coordinator_doubt.store(true, Ordering::Relaxed);
         }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::warn!(target: "librdkafka", facility, text, "client error");
+                if self.is_news(facility.to_owned()) {
+                    tracing::warn!(target: "librdkafka", facility, text, "client error");
+                }
             }
             RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, text, "client warning"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", facility, text, "client message"),
@@ -76,7 +115,9 @@ impl ClientContext for Callbacks {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
-        tracing::warn!(target: "librdkafka", %error, reason, "client trouble");
+        if self.is_news(format!("{error}: {reason}")) {
+            tracing::warn!(target: "librdkafka", %error, reason, "client trouble");
+        }
     }
 }
 
@@ -87,7 +128,7 @@ impl ConsumerContext for Callbacks {
         let is_assign = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.is_closing.load(Ordering::Relaxed) {
             // Unanswered, an event of either kind would keep the client from closing.
-            let answered = if is_assign { consumer.incremental_assign(partitions) } else { consumer.incremental_unassign(partitions) };
+            let answered = if is_assign { take_in(consumer, partitions) } else { give_up(consumer, partitions) };
             if let Err(error) = answered {
                 tracing::debug!(%error, "rebalance not answered while closing");
             }
@@ -115,6 +156,22 @@ impl ProducerContext for Callbacks {
                 *refusal = Some(format!("{}/{} refuses a record of {bytes} bytes: {error}", message.topic(), message.partition()));
             }
         }
+    }
+}
+
+/// Answers an assignment in the way of the group's protocol.
+pub(super) fn take_in(consumer: &BaseConsumer<Callbacks>, partitions: &TopicPartitionList) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Eager => consumer.assign(partitions),
+        _ => consumer.incremental_assign(partitions),
+    }
+}
+
+/// Answers a revocation in the way of the group's protocol; an eager one takes everything.
+pub(super) fn give_up(consumer: &BaseConsumer<Callbacks>, partitions: &TopicPartitionList) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Eager => consumer.unassign(),
+        _ => consumer.incremental_unassign(partitions),
     }
 }
 

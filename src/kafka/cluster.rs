@@ -18,7 +18,7 @@ use super::port::{Broker, NewTopic, TopicDescription};
 use super::producer::TxnProducer;
 use super::reaction::Failure;
 use super::reader::PartitionReader;
-use super::settings::Settings;
+use super::settings::{GroupProtocol, Settings};
 use crate::clock::SharedClock;
 
 /// A Kafka cluster reached through librdkafka.
@@ -48,6 +48,8 @@ impl Cluster {
             .set("partition.assignment.strategy", "cooperative-sticky")
             // Members learn of a rebalance by their heartbeats, twice in a cooperative one: 3 s each by default.
             .set("heartbeat.interval.ms", "500")
+            // How long the partitions of a dead instance wait for another one.
+            .set("session.timeout.ms", "10000")
             .set("fetch.queue.backoff.ms", "2")
             .set("fetch.wait.max.ms", "50")
             .set("queued.min.messages", "50000")
@@ -71,7 +73,8 @@ impl Cluster {
         let timeout_ms = self.transaction_timeout.as_millis().to_string();
         let mut config = self.settings.client(&self.client_id);
         config
-            .set("linger.ms", "5")
+            // Records wait for their partition's registration in the transaction anyway, which is when batches form.
+            .set("linger.ms", "0")
             .set("batch.num.messages", "100000")
             .set("queue.buffering.max.messages", "1000000")
             // The broker's default for a record batch; the client's own is below it.
@@ -119,9 +122,26 @@ impl Broker for Cluster {
     type Producer = TxnProducer;
     type Reader = PartitionReader;
 
-    fn consumer(&self, group: &str, topics: &[Arc<str>]) -> Result<Member, Failure> {
+    fn consumer(&self, group: &str, instance: Option<&str>, topics: &[Arc<str>]) -> Result<Member, Failure> {
         let mut config = self.consumer_config();
         config.set("group.id", group);
+        match self.settings.group_protocol {
+            GroupProtocol::Cooperative => {}
+            GroupProtocol::Eager => {
+                config.set("partition.assignment.strategy", "range,roundrobin");
+            }
+            GroupProtocol::Consumer => {
+                // The broker decides these.
+                for key in ["partition.assignment.strategy", "heartbeat.interval.ms", "session.timeout.ms"] {
+                    config.remove(key);
+                }
+                config.set("group.protocol", "consumer");
+            }
+        }
+        // Under KIP-848 a broker keeps the name of a dead static member until its session has ended: a restart would wait for that.
+        if let Some(instance) = instance.filter(|_| self.settings.group_protocol != GroupProtocol::Consumer) {
+            config.set("group.instance.id", instance);
+        }
         Member::subscribe(make(&config, "make a consumer")?, topics)
     }
 

@@ -11,8 +11,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
-use super::client::{Callbacks, list_of};
+use super::client::{Callbacks, give_up, list_of, take_in};
 use super::ffi::{self, FetchQueue, Fetched};
+use super::poison::{Poison, is_poison};
 use super::port::{GroupConsumer, Polled, Rebalance, Watermarks};
 use super::position::{Offset, Position, TopicPartition};
 use super::reaction::{Failure, Reaction};
@@ -22,8 +23,9 @@ use super::slice::{Header, RunBuilder, Slice};
 const SLICE_BYTES_MAX: usize = 16 << 20;
 /// Messages are taken in batches of this many, between looks at the bytes.
 const BATCH_MAX: usize = 1_024;
-/// At most this many events are served before records are looked at.
-const EVENTS_MAX: usize = 64;
+/// At most this many events are served before records are looked at. Many: during an outage errors pile up before a lost assignment,
+/// and who does not hear of that goes on with partitions that are not its own.
+const EVENTS_MAX: usize = 10_000;
 
 /// A member of a consumer group.
 pub struct Member {
@@ -51,7 +53,7 @@ impl Member {
             match self.client.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => runs.push(&message),
-                Some(Err(error)) => polled.troubles.extend(sort_poll_error(error)?),
+                Some(Err(error)) => note_trouble(&mut polled.troubles, error)?,
             }
         }
         polled.rebalances = self.client.context().take_rebalances();
@@ -68,8 +70,8 @@ impl Drop for Member {
         context.close();
         for rebalance in self.unanswered.take().into_iter().chain(context.take_rebalances()) {
             let answered = match rebalance {
-                Rebalance::Assigned(partitions) => self.client.incremental_assign(&list_of(&partitions)),
-                Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) => self.client.incremental_unassign(&list_of(&partitions)),
+                Rebalance::Assigned(partitions) => take_in(&self.client, &list_of(&partitions)),
+                Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) => give_up(&self.client, &list_of(&partitions)),
             };
             if let Err(error) = answered {
                 tracing::debug!(%error, "rebalance not answered while closing");
@@ -90,7 +92,9 @@ impl GroupConsumer for Member {
         while runs.records < records_max && runs.bytes < SLICE_BYTES_MAX {
             let wanted = BATCH_MAX.min(records_max - runs.records);
             let taken = self.fetched.consume(wanted, next_wait, |message| match message.error() {
+                None if lies_behind(message, &polled.poisoned) => {}
                 None => runs.push_fetched(message),
+                Some(code) if is_poison(code) && message.topic_identity() != 0 => polled.poisoned.push(poison(message)),
                 Some(code) => errors.push(code),
             });
             if taken < wanted {
@@ -99,7 +103,7 @@ impl GroupConsumer for Member {
             next_wait = Duration::ZERO;
         }
         for code in errors {
-            polled.troubles.extend(sort_poll_error(KafkaError::MessageConsumption(code))?);
+            note_trouble(&mut polled.troubles, KafkaError::MessageConsumption(code))?;
         }
         polled.slice = runs.finish();
         Ok(polled)
@@ -109,7 +113,7 @@ impl GroupConsumer for Member {
         let attempted = || format!("assign {} partitions", partitions.len());
         // At explicit positions: a look-up of a logical one may be answered after a seek, and win.
         let list = positions_list(partitions)?;
-        self.client.incremental_assign(&list).map_err(|error| Failure::of(attempted(), &error))?;
+        take_in(&self.client, &list).map_err(|error| Failure::of(attempted(), &error))?;
         self.unanswered = None;
         if partitions.is_empty() {
             return Ok(());
@@ -121,8 +125,7 @@ impl GroupConsumer for Member {
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure> {
-        self.client
-            .incremental_unassign(&list_of(partitions))
+        give_up(&self.client, &list_of(partitions))
             .map_err(|error| Failure::of(format!("release {} partitions", partitions.len()), &error))?;
         self.unanswered = None;
         Ok(())
@@ -206,6 +209,31 @@ pub(super) fn positions_list(positions: &[(TopicPartition, Position)]) -> Result
     Ok(list)
 }
 
+fn poison(message: &Fetched<'_>) -> Poison {
+    Poison {
+        partition: TopicPartition::new(message.topic(), message.partition()),
+        offset: Offset(message.offset()),
+        // In the place of a value stands the client's text.
+        cause: String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned(),
+    }
+}
+
+/// Whether a message comes after a batch of its partition that could not be read.
+fn lies_behind(message: &Fetched<'_>, poisoned: &[Poison]) -> bool {
+    let is_its = |poison: &Poison| poison.partition.partition == message.partition() && *poison.partition.topic == *message.topic();
+    !poisoned.is_empty() && poisoned.iter().any(is_its)
+}
+
+/// Notes a trouble once, however often the client repeats it.
+fn note_trouble(troubles: &mut Vec<Failure>, error: KafkaError) -> Result<(), Failure> {
+    if let Some(failure) = sort_poll_error(error)?
+        && !troubles.iter().any(|known| known.cause == failure.cause)
+    {
+        troubles.push(failure);
+    }
+    Ok(())
+}
+
 /// `Err`: nothing goes on. `Ok(Some)`: the client copes, tell. `Ok(None)`: not worth telling.
 pub(super) fn sort_poll_error(error: KafkaError) -> Result<Option<Failure>, Failure> {
     if let KafkaError::PartitionEOF(_) = error {
@@ -215,9 +243,12 @@ pub(super) fn sort_poll_error(error: KafkaError) -> Result<Option<Failure>, Fail
     match error {
         KafkaError::MessageConsumptionFatal(_) => Err(Failure { reaction: Reaction::Rejoin, ..failure }),
         _ => match error.rdkafka_error_code() {
-            // The position is no longer in the log: nothing may be skipped silently.
+            // Of what cannot be read the client goes on behind; a new one meets it again.
+            Some(code) if is_poison(code) => Err(Failure { reaction: Reaction::Rejoin, ..failure }),
+            // The position is no longer in the log: nothing may be skipped silently. It may be a stale one, of a member that has stood
+            // still while others went on, so the group is asked before anybody stops.
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                Err(Failure { reaction: Reaction::Stop, ..failure })
+                Err(Failure { reaction: Reaction::Rejoin, ..failure })
             }
             Some(
                 RDKafkaErrorCode::TopicAuthorizationFailed

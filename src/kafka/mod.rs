@@ -1,6 +1,7 @@
 //! The broker as we see it: words (position, slice), ports (what the engine asks of any broker), and rdkafka behind them.
 
 pub mod partitioner;
+pub mod poison;
 pub mod position;
 pub mod reaction;
 pub mod settings;
@@ -17,6 +18,7 @@ pub mod producer;
 pub mod reader;
 
 pub use cluster::Cluster;
+pub use poison::Poison;
 pub use port::{
     Broker, GroupConsumer, NewTopic, Outgoing, Polled, Read, Rebalance, TopicDescription, TopicId, TopicReader, TransactionalProducer,
     Watermarks,

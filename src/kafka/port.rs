@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::poison::Poison;
 use super::position::{Position, TopicPartition};
 use super::reaction::Failure;
 use super::slice::{Header, Run, Slice};
@@ -21,8 +22,8 @@ pub trait Broker: Send + Sync + 'static {
     /// A reader of single partitions outside any group.
     type Reader: TopicReader;
 
-    /// Joins `group` and subscribes to `topics`.
-    fn consumer(&self, group: &str, topics: &[Arc<str>]) -> Result<Self::Consumer, Failure>;
+    /// Joins `group` and subscribes to `topics`; with an `instance` as a static member of that name (KIP-345).
+    fn consumer(&self, group: &str, instance: Option<&str>, topics: &[Arc<str>]) -> Result<Self::Consumer, Failure>;
 
     /// A producer for `transactional_id`; not yet initialised.
     fn producer(&self, transactional_id: &str) -> Result<Self::Producer, Failure>;
@@ -117,6 +118,8 @@ pub struct Polled {
     pub rebalances: Vec<Rebalance>,
     /// Troubles the client reports but lives with, such as a broker that is down.
     pub troubles: Vec<Failure>,
+    /// Batches that cannot be read. `slice` holds what lies before them, nothing from behind them.
+    pub poisoned: Vec<Poison>,
 }
 
 /// A rebalance, as a value.

@@ -12,6 +12,7 @@ use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use super::client::Callbacks;
 use super::consumer::{Runs, sort_poll_error};
+use super::poison::is_poison;
 use super::port::{Read, TopicReader, Watermarks};
 use super::position::{Position, TopicPartition};
 use super::reaction::{Failure, Reaction};
@@ -62,6 +63,10 @@ impl TopicReader for PartitionReader {
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     is_at_end = true;
                     break;
+                }
+                Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_poison) => {
+                    let remedy = "a batch cannot be read there; have another replica lead, or begin again with `testudo reset`";
+                    return Err(Failure::new(Reaction::Stop, format!("read {partition}"), format_args!("{error}: {remedy}")));
                 }
                 Some(Err(error)) => {
                     if let Some(trouble) = sort_poll_error(error)? {

@@ -6,12 +6,27 @@ use std::fmt;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
+/// How a consumer group shares its partitions out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupProtocol {
+    /// Only partitions that move are given up (KIP-429), by a member of the group.
+    #[default]
+    Cooperative,
+    /// All partitions are given up at each change.
+    Eager,
+    /// The broker shares out (KIP-848, Kafka 4.0).
+    Consumer,
+}
+
 /// `[kafka]` of the configuration.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Bootstrap brokers, `host:port` separated by commas.
     pub bootstrap: String,
+    /// How the workers' group shares partitions out (ADR 0016).
+    pub group_protocol: GroupProtocol,
     /// Any librdkafka property for every client, such as `security.protocol`.
     pub properties: BTreeMap<String, String>,
     /// librdkafka properties for consumers alone.
@@ -22,7 +37,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { bootstrap: "localhost:9092".into(), properties: BTreeMap::new(), consumer: BTreeMap::new(), producer: BTreeMap::new() }
+        Self {
+            bootstrap: "localhost:9092".into(),
+            group_protocol: GroupProtocol::default(),
+            properties: BTreeMap::new(),
+            consumer: BTreeMap::new(),
+            producer: BTreeMap::new(),
+        }
     }
 }
 
@@ -32,6 +53,7 @@ impl fmt::Debug for Settings {
         let names = |properties: &BTreeMap<String, String>| properties.keys().cloned().collect::<Vec<_>>();
         f.debug_struct("Settings")
             .field("bootstrap", &self.bootstrap)
+            .field("group_protocol", &self.group_protocol)
             .field("properties", &names(&self.properties))
             .field("consumer", &names(&self.consumer))
             .field("producer", &names(&self.producer))

@@ -1,13 +1,13 @@
 //! The order of a transaction's calls, held by types: [`Ready`] → [`Open`] → an [`End`]. No call can be made in another order.
 //!
 //! Steps of [`Open::commit`], each only after the one before has succeeded:
-//! 1. drain: every record acknowledged, so that `commit` does not wait in steps;
-//! 2. positions, with the membership of this very moment (EOS-2; a stale one aborts a healthy transaction);
+//! 1. positions, with the membership of this very moment (EOS-2; a stale one aborts a healthy transaction); records travel meanwhile;
+//! 2. drain: every record acknowledged, so that `commit` does not wait in steps;
 //! 3. commit, repeated while its outcome is open and time is left. It is never followed by an abort: the first try may have
 //!    arrived. An outcome still open at the end is *unknown* (EOS-7): the producer is dropped, the caller asks the group.
 //!
-//! After any doubt about the coordinator's connection the producer is replaced even when the commit is known to have
-//! happened, since a delayed EndTxn could end the *next* transaction (EOS-8, KAFKA-17754: librdkafka speaks EndTxn v1).
+//! After any doubt about a connection the producer is replaced even when the commit is known to have happened, since a delayed EndTxn
+//! could end the *next* transaction, and delayed positions get into it (EOS-8, KAFKA-17754: librdkafka speaks EndTxn v1).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::reaction::{Failure, Reaction};
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
 
-/// A commit that takes longer was repeated inside the client, perhaps: it counts as doubt, whether or not a log line says so.
+/// A commit, or positions, that take longer were repeated inside the client, perhaps: that counts as doubt, whether or not a log line says so.
 const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
 /// How long the steps of a transaction may take.
@@ -42,6 +42,8 @@ pub struct Open<P> {
     clock: SharedClock,
     waits: Waits,
     deadline: Deadline,
+    /// A request of it may still be on its way (EOS-8).
+    is_in_doubt: bool,
 }
 
 /// How a transaction ended.
@@ -59,10 +61,10 @@ pub enum End<P> {
 /// How long each phase of a commit took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Phases {
-    /// Waiting for acknowledgements.
-    pub drain: Duration,
     /// Positions into the transaction.
     pub offsets: Duration,
+    /// Waiting for acknowledgements that had not come meanwhile.
+    pub drain: Duration,
     /// EndTxn.
     pub commit: Duration,
 }
@@ -78,7 +80,6 @@ impl<P: TransactionalProducer> Ready<P> {
                 Err(failure) => return Err(failure),
             }
         }
-        producer.take_coordinator_doubt();
         Ok(Self { producer, clock, waits })
     }
 
@@ -87,7 +88,7 @@ impl<P: TransactionalProducer> Ready<P> {
         self.producer.begin()?;
         failpoint::at("commit.begun");
         let deadline = Deadline::after(&*self.clock, self.waits.transaction);
-        Ok(Open { producer: self.producer, clock: self.clock, waits: self.waits, deadline })
+        Ok(Open { producer: self.producer, clock: self.clock, waits: self.waits, deadline, is_in_doubt: false })
     }
 }
 
@@ -98,7 +99,7 @@ impl<P: TransactionalProducer> Open<P> {
         self.producer.send(record, left)
     }
 
-    /// Drains, sends positions, commits. See the module's text for the order and its reasons.
+    /// Sends positions, drains, commits. See the module's text for the order and its reasons.
     pub fn commit(
         mut self,
         positions: &[(TopicPartition, Position)],
@@ -108,15 +109,15 @@ impl<P: TransactionalProducer> Open<P> {
         if let Err(failure) = self.prepare(positions, membership, phases) {
             return self.abort(failure);
         }
-        failpoint::at("commit.positions_sent");
+        failpoint::at("commit.drained");
         let started = self.clock.monotonic();
-        let mut was_in_doubt = false;
+        let mut is_repeated = false;
         loop {
             match self.producer.commit(self.deadline.left(&*self.clock).max(Duration::from_millis(100))) {
                 Ok(()) => break,
-                Err(failure) if failure.reaction == Reaction::Retry && !self.deadline.is_over(&*self.clock) => was_in_doubt = true,
+                Err(failure) if failure.reaction == Reaction::Retry && !self.deadline.is_over(&*self.clock) => is_repeated = true,
                 // librdkafka says for certain that this transaction can only be aborted.
-                Err(failure) if matches!(failure.reaction, Reaction::Abort | Reaction::Rejoin) && !was_in_doubt => {
+                Err(failure) if matches!(failure.reaction, Reaction::Abort | Reaction::Rejoin) && !is_repeated => {
                     return self.abort(failure);
                 }
                 Err(failure) => return End::Unknown(failure),
@@ -124,7 +125,8 @@ impl<P: TransactionalProducer> Open<P> {
         }
         phases.commit = self.clock.monotonic().saturating_sub(started);
         failpoint::at("commit.done");
-        if self.producer.take_coordinator_doubt() || was_in_doubt || phases.commit > SLOW_COMMIT {
+        self.is_in_doubt |= is_repeated || phases.commit > SLOW_COMMIT;
+        if self.producer.take_coordinator_doubt() || self.is_in_doubt {
             return End::CommittedInDoubt;
         }
         End::Committed(Ready { producer: self.producer, clock: self.clock, waits: self.waits })
@@ -135,13 +137,15 @@ impl<P: TransactionalProducer> Open<P> {
         if reason.reaction == Reaction::ReplaceProducer {
             return End::Unknown(reason);
         }
+        failpoint::at("abort.begun");
         let aborted = self.producer.abort(self.deadline.left(&*self.clock).max(Duration::from_secs(1)));
+        failpoint::at("abort.done");
         let reason = match self.producer.take_refusal() {
             Some(cause) => Failure { cause, is_refused: true, ..reason },
             None => reason,
         };
         match aborted {
-            Ok(()) if !self.producer.take_coordinator_doubt() => {
+            Ok(()) if !self.producer.take_coordinator_doubt() && !self.is_in_doubt => {
                 End::Aborted(Ready { producer: self.producer, clock: self.clock, waits: self.waits }, reason)
             }
             Ok(()) => End::Unknown(reason),
@@ -159,19 +163,20 @@ impl<P: TransactionalProducer> Open<P> {
         phases: &mut Phases,
     ) -> Result<(), Failure> {
         let started = self.clock.monotonic();
-        self.producer.drain(self.deadline.left(&*self.clock))?;
-        let drained = self.clock.monotonic();
-        phases.drain = drained.saturating_sub(started);
-        failpoint::at("commit.drained");
         let group = membership()?;
         loop {
             match self.producer.send_positions(positions, &group, self.deadline.left(&*self.clock)) {
                 Ok(()) => break,
-                Err(failure) if failure.reaction == Reaction::Retry && !self.deadline.is_over(&*self.clock) => {}
+                Err(failure) if failure.reaction == Reaction::Retry && !self.deadline.is_over(&*self.clock) => self.is_in_doubt = true,
                 Err(failure) => return Err(failure),
             }
         }
-        phases.offsets = self.clock.monotonic().saturating_sub(drained);
+        let sent = self.clock.monotonic();
+        phases.offsets = sent.saturating_sub(started);
+        self.is_in_doubt |= phases.offsets > SLOW_COMMIT;
+        failpoint::at("commit.positions_sent");
+        self.producer.drain(self.deadline.left(&*self.clock))?;
+        phases.drain = self.clock.monotonic().saturating_sub(sent);
         Ok(())
     }
 }

@@ -45,6 +45,7 @@ impl Intake {
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("heartbeat.interval.ms", "500")
+            .set("session.timeout.ms", "10000")
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.wait.max.ms", "10")
             .set("queued.max.messages.kbytes", "16384")
@@ -54,6 +55,8 @@ impl Intake {
         }
         config
             .set("group.id", group)
+            // A restarted instance has its partitions back at once (KIP-345, ADR 0016).
+            .set("group.instance.id", client_id)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")

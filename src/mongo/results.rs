@@ -132,7 +132,7 @@ impl Rows for ResultRows {
                 Some(open) => open.accepted.clone(),
                 None => match self.gate.verdict(id) {
                     Verdict::Accepted(accepted) => accepted,
-                    Verdict::Pending => {
+                    Verdict::Pending | Verdict::Held { .. } => {
                         batch.waiting_at = Some(record.offset);
                         break;
                     }
@@ -140,7 +140,7 @@ impl Rows for ResultRows {
                         batch.set_aside.push(self.set_aside(run, row, "unknown-schema-id", detail));
                         continue;
                     }
-                    Verdict::Refused { detail } => {
+                    Verdict::Refused { detail } | Verdict::OtherRecord { name: detail } => {
                         batch.set_aside.push(self.set_aside(run, row, "schema-refused", detail));
                         continue;
                     }

@@ -95,6 +95,7 @@ impl Writer {
                 queue.push_front(command);
                 continue;
             };
+            failpoint::at("sink.answered");
             let of = |statements: &[usize]| statements.iter().map(|statement| command.documents[*statement]).collect::<Vec<_>>();
             tally.written += answer.written;
             if answer.unchanged > 0 {

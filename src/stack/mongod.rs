@@ -62,6 +62,17 @@ pub async fn is_answering(port: u16) -> bool {
     }
 }
 
+/// Has the database on `port` step down as primary for so long, in whole seconds; there is nobody else, so it is elected again after that.
+///
+/// # Errors
+/// When it does not answer or refuses.
+pub async fn step_down(port: u16, away: Duration) -> anyhow::Result<()> {
+    let seconds = i64::try_from(away.as_secs()).context("the time to step down for is too long")?;
+    let command = doc! { "replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": true };
+    client(port).await?.database("admin").run_command(command).await.context("failed to have the database step down")?;
+    Ok(())
+}
+
 async fn client(port: u16) -> anyhow::Result<Client> {
     let mut options = ClientOptions::parse(uri(port)).await.context("failed to read the database's address")?;
     options.server_selection_timeout = Some(ANSWER_WITHIN);

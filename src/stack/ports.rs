@@ -1,4 +1,4 @@
-//! Which ports the three servers listen on: the usual ones, or free ones so that stacks can run beside each other.
+//! Which ports the servers listen on: the usual ones, or free ones so that stacks can run beside each other.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,48 +9,92 @@ use serde::{Deserialize, Serialize};
 /// How ports are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
-    /// 29092, 29093, 28081 and 27117; a free one in place of each that is taken.
+    /// 29092 (and 29094, 29095), 29093, 28081 and 27117; a free one in place of each that is taken.
     Usual,
     /// Any free ones.
     Free,
 }
 
-/// The ports of one stack, all on 127.0.0.1. They never change during its life: the broker's quorum and the database's replica set
+/// What needs ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// How many brokers, 1 to 3.
+    pub brokers: usize,
+    /// Whether the broker has a second listener behind a proxy.
+    pub fault_listener: bool,
+}
+
+/// The ports of one stack, all on 127.0.0.1. They never change during its life: the brokers' quorum and the database's replica set
 /// have them in their data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PortSet {
-    /// The broker's clients.
-    pub kafka: u16,
-    /// The broker's own quorum.
-    pub kafka_controller: u16,
+    /// The clients of each broker.
+    pub brokers: Vec<u16>,
+    /// The controller, for brokers.
+    pub controller: u16,
     /// The registry's HTTP.
     pub registry: u16,
     /// The database.
     pub mongod: u16,
+    /// The broker's second listener.
+    pub faults: Option<FaultPorts>,
 }
 
-const USUAL: PortSet = PortSet { kafka: 29092, kafka_controller: 29093, registry: 28081, mongod: 27117 };
+/// A listener that names another port than its own, so that clients which come through a proxy stay with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FaultPorts {
+    /// Where the broker listens.
+    pub real: u16,
+    /// Where clients are told to go, by the broker's metadata: the proxy.
+    pub advertised: u16,
+}
+
+/// Most brokers of one stack.
+pub const BROKERS_MAX: usize = 3;
+
+const USUAL_BROKERS: [u16; BROKERS_MAX] = [29092, 29094, 29095];
+const USUAL_CONTROLLER: u16 = 29093;
+const USUAL_REGISTRY: u16 = 28081;
+const USUAL_MONGOD: u16 = 27117;
 
 /// Below the range from which the system takes ports of outgoing connections: such a port could be taken while its server restarts.
 const FREE_FIRST: u32 = 20_000;
 const FREE_COUNT: u32 = 7_000;
 
 impl Ports {
-    /// Chooses four ports on which nobody listens now.
+    /// Chooses ports on which nobody listens now.
     ///
     /// # Errors
     /// When there are no free ones left.
-    pub fn choose(self) -> anyhow::Result<PortSet> {
+    pub fn choose(self, layout: Layout) -> anyhow::Result<PortSet> {
         let pick = |usual: u16| match self {
             Self::Usual if is_free(usual) => Ok(usual),
             Self::Usual | Self::Free => next_free(),
         };
         Ok(PortSet {
-            kafka: pick(USUAL.kafka)?,
-            kafka_controller: pick(USUAL.kafka_controller)?,
-            registry: pick(USUAL.registry)?,
-            mongod: pick(USUAL.mongod)?,
+            brokers: USUAL_BROKERS.into_iter().take(layout.brokers).map(pick).collect::<anyhow::Result<_>>()?,
+            controller: pick(USUAL_CONTROLLER)?,
+            registry: pick(USUAL_REGISTRY)?,
+            mongod: pick(USUAL_MONGOD)?,
+            faults: if layout.fault_listener { Some(FaultPorts::choose()?) } else { None },
         })
+    }
+}
+
+impl FaultPorts {
+    /// Chooses two free ports.
+    ///
+    /// # Errors
+    /// When there are none left.
+    pub fn choose() -> anyhow::Result<Self> {
+        Ok(Self { real: next_free()?, advertised: next_free()? })
+    }
+}
+
+impl PortSet {
+    /// The port of a broker, counted from 1.
+    pub fn broker(&self, number: usize) -> Option<u16> {
+        self.brokers.get(number.checked_sub(1)?).copied()
     }
 }
 
@@ -78,28 +122,32 @@ fn next_free() -> anyhow::Result<u16> {
 mod tests {
     use super::*;
 
+    const THREE: Layout = Layout { brokers: 3, fault_listener: true };
+
     #[test]
     fn free_ports_are_distinct_and_not_the_usual_ones() {
-        let first = Ports::Free.choose().expect("ports are free");
-        let second = Ports::Free.choose().expect("ports are free");
+        let first = Ports::Free.choose(THREE).expect("ports are free");
+        let second = Ports::Free.choose(THREE).expect("ports are free");
 
-        let mut all = Vec::new();
-        for set in [first, second, USUAL] {
-            all.extend([set.kafka, set.kafka_controller, set.registry, set.mongod]);
+        let mut all: Vec<u16> = [USUAL_CONTROLLER, USUAL_REGISTRY, USUAL_MONGOD].into_iter().chain(USUAL_BROKERS).collect();
+        for set in [first, second] {
+            let faults = set.faults.expect("they were asked for");
+            all.extend([set.controller, set.registry, set.mongod, faults.real, faults.advertised]);
+            all.extend(set.brokers);
         }
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 12);
+        assert_eq!(all.len(), 6 + 2 * 8);
     }
 
     #[test]
     fn usual_port_that_is_taken_is_replaced() {
         // Somebody else may hold it already, which serves as well.
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, USUAL.registry));
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, USUAL_REGISTRY));
 
-        let chosen = Ports::Usual.choose().expect("ports are free");
+        let chosen = Ports::Usual.choose(THREE).expect("ports are free");
 
-        assert_ne!(chosen.registry, USUAL.registry);
+        assert_ne!(chosen.registry, USUAL_REGISTRY);
         drop(taken);
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! The file `pid` in the service's folder is all the state there is: whoever reads it, the process that started the server or a later
 //! one, can tell whether it still runs and end it. A pid alone could by then belong to a stranger; a pid with its start time cannot.
+//! The file goes when the server ended in good order; what is left of it afterwards tells of an end without warning.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 
@@ -24,6 +25,9 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 const TERM_WITHIN: Duration = Duration::from_secs(20);
 /// How long the system may take to bury a killed process.
 const KILL_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a pid file says of a server that was killed; the file's time is the moment.
+const KILLED: &str = "killed\n";
 
 /// A server with a folder for its files: `pid`, `log`, and its data beside them.
 #[derive(Debug)]
@@ -53,8 +57,28 @@ impl Service {
         self.folder.join("log")
     }
 
+    /// When the running server was started, or when it was killed, in wall milliseconds; nothing after an end in good order.
+    pub fn changed_ms(&self) -> Option<i64> {
+        let changed = fs::metadata(self.pid_file()).and_then(|facts| facts.modified()).ok()?;
+        i64::try_from(changed.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+    }
+
+    /// When the server ended without warning, in wall milliseconds: the moment of [`Self::kill`], or now where nobody saw the end.
+    /// Nothing while it runs, after an end in good order, and before its first start.
+    pub fn ended_badly_ms(&self, clock: &SharedClock) -> Option<i64> {
+        let text = fs::read_to_string(self.pid_file()).ok()?;
+        if self.identity().is_some() {
+            return None;
+        }
+        if text == KILLED { self.changed_ms() } else { Some(clock.wall_ms()) }
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.folder.join("pid")
+    }
+
     fn identity(&self) -> Option<Identity> {
-        let text = fs::read_to_string(self.folder.join("pid")).ok()?;
+        let text = fs::read_to_string(self.pid_file()).ok()?;
         let (pid, started) = text.trim().split_once(' ')?;
         let recorded = Identity { pid: pid.parse().ok()?, started: started.parse().ok()? };
         (started_of(recorded.pid) == Some(recorded.started)).then_some(recorded)
@@ -75,8 +99,7 @@ impl Service {
         let started = started_of(pid).unwrap_or_default();
         // Takes the dead process off the system's list; a thread, since it may end at any time and nobody else waits for it.
         std::thread::spawn(move || child.wait());
-        fs::write(self.folder.join("pid"), format!("{pid} {started}\n"))
-            .with_context(|| format!("failed to record the pid of {}", self.name))
+        fs::write(self.pid_file(), format!("{pid} {started}\n")).with_context(|| format!("failed to record the pid of {}", self.name))
     }
 
     /// Waits until `probe` says that the server answers.
@@ -109,15 +132,17 @@ impl Service {
         }
     }
 
-    /// Asks the server to end (TERM), and kills it when it does not. A server that does not run is fine.
+    /// Asks the server to end (TERM), and kills it when it does not. A server that does not run is fine; one that is paused goes on to
+    /// its end.
     ///
     /// # Errors
     /// When the process cannot be ended.
     pub fn stop(&self, clock: &SharedClock) -> anyhow::Result<()> {
         let Some(identity) = self.identity() else { return Ok(()) };
         signal(identity, "TERM")?;
+        signal(identity, "CONT")?;
         if self.is_gone_within(TERM_WITHIN, clock) {
-            return Ok(());
+            return fs::remove_file(self.pid_file()).with_context(|| format!("failed to forget the pid of {}", self.name));
         }
         eprintln!("stack: {} (pid {}) did not end in {} s and is killed", self.name, identity.pid, TERM_WITHIN.as_secs());
         self.kill(clock)
@@ -131,7 +156,28 @@ impl Service {
         let Some(identity) = self.identity() else { return Ok(()) };
         signal(identity, "KILL")?;
         ensure!(self.is_gone_within(KILL_WITHIN, clock), "{} (pid {}) is still there after KILL", self.name, identity.pid);
-        Ok(())
+        fs::write(self.pid_file(), KILLED).with_context(|| format!("failed to record the end of {}", self.name))
+    }
+
+    /// Stops the server where it stands (STOP), as a long pause of its machine would: its connections stay open, nothing answers.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal_running("STOP")
+    }
+
+    /// Lets a paused server go on (CONT).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal_running("CONT")
+    }
+
+    fn signal_running(&self, name: &str) -> anyhow::Result<()> {
+        let identity = self.identity().with_context(|| format!("failed to send {name} to {}: it does not run", self.name))?;
+        signal(identity, name)
     }
 
     fn is_gone_within(&self, within: Duration, clock: &SharedClock) -> bool {

@@ -20,9 +20,33 @@ fn stopped_service_has_no_pid() {
 
     service.launch(sleep_long()).expect("sleep starts");
     assert!(service.pid().is_some());
-    service.stop(&SystemClock::shared()).expect("sleep ends on TERM");
+    let clock = SystemClock::shared();
+    service.stop(&clock).expect("sleep ends on TERM");
 
     assert_eq!(service.pid(), None);
+    assert_eq!(service.ended_badly_ms(&clock), None);
+}
+
+#[test]
+fn paused_service_can_go_on_and_can_be_stopped() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let service = service(&folder);
+    let state = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
+    };
+
+    service.launch(sleep_long()).expect("sleep starts");
+    let pid = service.pid().expect("it runs");
+    service.pause().expect("it runs");
+    assert_eq!(state(pid), 'T');
+    service.resume().expect("it runs");
+    assert_ne!(state(pid), 'T');
+    service.pause().expect("it runs");
+    service.stop(&SystemClock::shared()).expect("a paused process ends too");
+
+    assert_eq!(service.pid(), None);
+    assert!(service.pause().is_err(), "there is nothing to pause");
 }
 
 #[test]
@@ -31,9 +55,28 @@ fn killed_service_has_no_pid() {
     let service = service(&folder);
 
     service.launch(sleep_long()).expect("sleep starts");
-    service.kill(&SystemClock::shared()).expect("nothing survives KILL");
+    let clock = SystemClock::shared();
+    let before = clock.wall_ms();
+    service.kill(&clock).expect("nothing survives KILL");
 
     assert_eq!(service.pid(), None);
+    let ended = service.ended_badly_ms(&clock).expect("it was killed");
+    // A file's time may be coarser than the clock.
+    assert!(ended >= before - 20 && ended <= clock.wall_ms(), "{ended}, killed after {before}");
+}
+
+#[test]
+fn service_that_somebody_else_killed_ended_badly() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let service = service(&folder);
+    let clock = SystemClock::shared();
+
+    service.launch(sleep_long()).expect("sleep starts");
+    assert_eq!(service.ended_badly_ms(&clock), None, "it runs");
+    signal(service.identity().expect("it runs"), "KILL").expect("it is ours");
+    assert!(service.is_gone_within(KILL_WITHIN, &clock));
+
+    assert!(service.ended_badly_ms(&clock).is_some());
 }
 
 #[test]

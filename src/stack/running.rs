@@ -1,4 +1,4 @@
-//! A running stack as tests hold it: endpoints, and the means to take each server away and bring it back on the same port and data.
+//! A running stack: how it comes up, where it is reached, and its end. Taking single servers away is in [`super::outages`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::download::Parts;
-use super::ports::{self, Ports};
-use super::process::Service;
+use super::ports::{BROKERS_MAX, FaultPorts, Layout, Ports};
 use super::record::Settings;
 use super::servers::{self, Servers};
-use super::threads::{block_on, in_parallel};
-use super::{kafka, mongod, registry};
+use super::threads::in_parallel;
+use super::{mongod, registry};
 use crate::clock::{SharedClock, SystemClock};
 
 /// What to start.
@@ -21,26 +20,37 @@ pub struct Options {
     pub dir: PathBuf,
     /// How ports are chosen; a folder that has been used before keeps its ports.
     pub ports: Ports,
-    /// The broker's heap in MiB.
+    /// Each broker's heap in MiB.
     pub kafka_heap_mib: u32,
-    /// Short broker timeouts, so that tests of failures are short.
+    /// Short timeouts of brokers, so that tests of failures are short.
     pub fast_failure_settings: bool,
+    /// One broker; or three, each with a copy of everything, two of which must have a record before it counts.
+    pub brokers: usize,
+    /// A second listener of the one broker, for a proxy: [`Stack::fault_listener`].
+    pub fault_listener: bool,
 }
 
 impl Default for Options {
-    /// For people: the usual ports, a small heap, the broker's usual timeouts, in the folder that `testudo stack` uses.
+    /// For people: one broker on the usual ports, a small heap, the usual timeouts, in the folder that `testudo stack` uses.
     fn default() -> Self {
-        Self { dir: PathBuf::from(".testudo/stack"), ports: Ports::Usual, kafka_heap_mib: 512, fast_failure_settings: false }
+        Self {
+            dir: PathBuf::from(".testudo/stack"),
+            ports: Ports::Usual,
+            kafka_heap_mib: 512,
+            fast_failure_settings: false,
+            brokers: 1,
+            fault_listener: false,
+        }
     }
 }
 
 /// A running stack. One that was made by [`Stack::up`] ends when it is dropped, unless [`Stack::keep`] is called.
 pub struct Stack {
     dir: PathBuf,
-    settings: Settings,
-    parts: Parts,
-    servers: Servers,
-    clock: SharedClock,
+    pub(super) settings: Settings,
+    pub(super) parts: Parts,
+    pub(super) servers: Servers,
+    pub(super) clock: SharedClock,
     ends_on_drop: bool,
 }
 
@@ -48,24 +58,31 @@ impl Stack {
     /// Starts what does not run yet and waits until everything answers.
     ///
     /// # Errors
-    /// When a part cannot be downloaded, a port of an earlier start is taken, or a server does not answer; then nothing is left running.
+    /// When a part cannot be downloaded, a port of an earlier start is taken, the folder holds another kind of stack, or a server does
+    /// not answer; then nothing is left running.
     pub fn up(options: Options) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         fs::create_dir_all(&options.dir).with_context(|| format!("failed to make the folder {}", options.dir.display()))?;
         let dir = options.dir.canonicalize().with_context(|| format!("failed to resolve {}", options.dir.display()))?;
         let _lock = servers::lock(&dir, &clock)?;
+        let settings = settings(&dir, &options)?;
         let parts = Parts::ready(&clock)?;
-        let ports = match Settings::load(&dir)? {
-            Some(earlier) => earlier.ports,
-            None => options.ports.choose()?,
-        };
-        let settings = Settings { ports, kafka_heap_mib: options.kafka_heap_mib, fast_failure_settings: options.fast_failure_settings };
         settings.save(&dir)?;
-        let stack = Self { servers: Servers::of(&dir), dir, settings, parts, clock, ends_on_drop: true };
-        let starts: [&(dyn Fn() -> anyhow::Result<()> + Sync); 3] =
-            [&|| stack.start_broker(), &|| stack.start_registry(), &|| stack.start_mongod()];
-        in_parallel(starts)?;
+        let stack = Self { servers: Servers::of(&dir, options.brokers), dir, settings, parts, clock, ends_on_drop: true };
+        stack.start_all()?;
         Ok(stack)
+    }
+
+    fn start_all(&self) -> anyhow::Result<()> {
+        type Start<'s> = Box<dyn FnOnce() -> anyhow::Result<()> + Send + 's>;
+        if self.servers.brokers.iter().any(|broker| broker.ended_badly_ms(&self.clock).is_some()) {
+            // Its controller must be there to fence it before it comes back.
+            self.start_controller()?;
+        }
+        let others: [Start<'_>; 3] =
+            [Box::new(|| self.start_controller()), Box::new(|| self.start_registry()), Box::new(|| self.start_mongod())];
+        let brokers = (1..=self.servers.brokers.len()).map(|number| -> Start<'_> { Box::new(move || self.start_broker_of(number)) });
+        in_parallel(others.into_iter().chain(brokers).collect())
     }
 
     /// The stack that an earlier `up` left running in `dir`.
@@ -75,7 +92,7 @@ impl Stack {
     pub fn attach(dir: &Path) -> anyhow::Result<Self> {
         let (dir, settings) = servers::known(dir)?;
         let clock = SystemClock::shared();
-        let servers = Servers::of(&dir);
+        let servers = Servers::of(&dir, settings.ports.brokers.len());
         for service in servers.all() {
             ensure!(
                 service.pid().is_some(),
@@ -102,9 +119,18 @@ impl Stack {
         self.servers.stop(&self.clock)
     }
 
-    /// The broker's address, for `bootstrap.servers`.
+    /// The brokers' addresses, for `bootstrap.servers`.
     pub fn bootstrap(&self) -> String {
         self.settings.bootstrap()
+    }
+
+    /// The broker's second listener. A proxy that listens on `advertised` and connects to `real` has all connections of the clients that
+    /// begin at it.
+    ///
+    /// # Panics
+    /// When the stack was started without [`Options::fault_listener`].
+    pub fn fault_listener(&self) -> FaultPorts {
+        self.settings.ports.faults.expect("only a test that asked for the listener uses it")
     }
 
     /// The registry's address.
@@ -121,82 +147,27 @@ impl Stack {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+}
 
-    /// Starts the broker, on its old port and data, unless it runs.
-    ///
-    /// # Errors
-    /// When it does not answer in time.
-    pub fn start_broker(&self) -> anyhow::Result<()> {
-        let service = &self.servers.kafka;
-        if service.pid().is_none() {
-            self.require_free(service, &[self.settings.ports.kafka, self.settings.ports.kafka_controller])?;
-            kafka::launch(service, &self.settings, &self.parts)?;
-        }
-        let bootstrap = self.bootstrap();
-        block_on(async || service.until_ready(async || kafka::answers(&bootstrap)).await)
+/// What the folder remembers, or what the options ask for where it is new.
+fn settings(dir: &Path, options: &Options) -> anyhow::Result<Settings> {
+    let Options { brokers, fault_listener, .. } = *options;
+    ensure!(brokers == 1 || brokers == BROKERS_MAX, "a stack has 1 or {BROKERS_MAX} brokers, not {brokers}");
+    ensure!(brokers == 1 || !fault_listener, "a proxy stands before one broker, not {brokers}");
+    let mut ports = match Settings::load(dir)? {
+        Some(earlier) => earlier.ports,
+        None => options.ports.choose(Layout { brokers, fault_listener })?,
+    };
+    ensure!(
+        ports.brokers.len() == brokers,
+        "the stack in {} has {} brokers, not {brokers}; use another folder, or remove it with `testudo stack down --wipe --dir {0}`",
+        dir.display(),
+        ports.brokers.len()
+    );
+    if fault_listener && ports.faults.is_none() {
+        ports.faults = Some(FaultPorts::choose()?);
     }
-
-    /// Ends the broker without warning.
-    ///
-    /// # Errors
-    /// When it does not go away.
-    pub fn kill_broker(&self) -> anyhow::Result<()> {
-        self.servers.kafka.kill(&self.clock)
-    }
-
-    /// Starts the registry, on its old port and data, unless it runs.
-    ///
-    /// # Errors
-    /// When it does not answer in time.
-    pub fn start_registry(&self) -> anyhow::Result<()> {
-        let (service, port) = (&self.servers.registry, self.settings.ports.registry);
-        if service.pid().is_none() {
-            self.require_free(service, &[port])?;
-            registry::launch(service, &self.settings, &self.parts)?;
-        }
-        block_on(async || registry::until_ready(service, port).await)
-    }
-
-    /// Ends the registry in good order.
-    ///
-    /// # Errors
-    /// When it does not go away.
-    pub fn stop_registry(&self) -> anyhow::Result<()> {
-        self.servers.registry.stop(&self.clock)
-    }
-
-    /// Starts the database, on its old port and data, unless it runs.
-    ///
-    /// # Errors
-    /// When it does not take writes in time.
-    pub fn start_mongod(&self) -> anyhow::Result<()> {
-        let (service, port) = (&self.servers.mongod, self.settings.ports.mongod);
-        if service.pid().is_none() {
-            self.require_free(service, &[port])?;
-            mongod::launch(service, &self.settings, &self.parts)?;
-        }
-        block_on(async || mongod::until_ready(service, port).await)
-    }
-
-    /// Ends the database without warning.
-    ///
-    /// # Errors
-    /// When it does not go away.
-    pub fn kill_mongod(&self) -> anyhow::Result<()> {
-        self.servers.mongod.kill(&self.clock)
-    }
-
-    fn require_free(&self, service: &Service, ports: &[u16]) -> anyhow::Result<()> {
-        for port in ports {
-            ensure!(
-                ports::is_free(*port),
-                "{} cannot start: somebody else listens on its port {port}; end that, or use another folder than {}",
-                service.name,
-                self.dir.display()
-            );
-        }
-        Ok(())
-    }
+    Ok(Settings { ports, kafka_heap_mib: options.kafka_heap_mib, fast_failure_settings: options.fast_failure_settings })
 }
 
 impl Drop for Stack {

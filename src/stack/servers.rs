@@ -1,4 +1,4 @@
-//! The three servers of a stack's folder, whoever started them: how they are doing, and their end.
+//! The servers of a stack's folder, whoever started them: how they are doing, and their end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 
 use super::lock::Lock;
+use super::ports::BROKERS_MAX;
 use super::process::Service;
-use super::record::Settings;
+use super::record::{self, Settings, address};
 use super::threads::{block_on, in_parallel};
 use super::{kafka, mongod, registry};
 use crate::clock::{SharedClock, SystemClock};
@@ -32,32 +33,43 @@ pub struct ServiceStatus {
 /// The servers; each may run or not.
 #[derive(Debug)]
 pub struct Servers {
-    /// The broker.
-    pub kafka: Service,
+    /// Keeps the brokers' metadata.
+    pub controller: Service,
+    /// The brokers, the first of which is number 1.
+    pub brokers: Vec<Service>,
     /// The schema registry.
     pub registry: Service,
     /// The database.
     pub mongod: Service,
 }
 
+const BROKER_NAMES: [&str; BROKERS_MAX] = ["kafka", "kafka-2", "kafka-3"];
+
 impl Servers {
     /// The servers of an absolute folder.
-    pub fn of(dir: &Path) -> Self {
+    pub fn of(dir: &Path, brokers: usize) -> Self {
         let service = |name| Service { name, folder: dir.join(name) };
-        Self { kafka: service("kafka"), registry: service("registry"), mongod: service("mongod") }
+        Self {
+            controller: service("controller"),
+            brokers: BROKER_NAMES.into_iter().take(brokers).map(service).collect(),
+            registry: service("registry"),
+            mongod: service("mongod"),
+        }
     }
 
     /// Each of them.
-    pub fn all(&self) -> [&Service; 3] {
-        [&self.kafka, &self.registry, &self.mongod]
+    pub fn all(&self) -> impl Iterator<Item = &Service> {
+        [&self.controller].into_iter().chain(&self.brokers).chain([&self.registry, &self.mongod])
     }
 
-    /// Ends those that run, side by side.
+    /// Ends those that run, side by side; the controller last, since a broker hands its partitions over before it goes.
     ///
     /// # Errors
     /// When one of them cannot be ended.
     pub fn stop(&self, clock: &SharedClock) -> anyhow::Result<()> {
-        in_parallel(self.all().map(|service| move || service.stop(clock)))
+        let others = self.brokers.iter().chain([&self.registry, &self.mongod]);
+        let ended = in_parallel(others.map(|service| || service.stop(clock)).collect());
+        self.controller.stop(clock).and(ended)
     }
 }
 
@@ -75,36 +87,39 @@ pub(super) fn lock(dir: &Path, clock: &SharedClock) -> anyhow::Result<Lock> {
 /// When no stack was ever started there.
 pub fn status(dir: &Path) -> anyhow::Result<Vec<ServiceStatus>> {
     let (dir, settings) = known(dir)?;
-    let servers = Servers::of(&dir);
-    let ports = settings.ports;
+    let ports = &settings.ports;
+    let servers = Servers::of(&dir, ports.brokers.len());
     let line = |service: &Service, endpoint, answers| {
         let pid = service.pid();
         ServiceStatus { name: service.name, pid, endpoint, answers: answers && pid.is_some() }
     };
     block_on(async || {
-        Ok(vec![
-            line(&servers.kafka, settings.bootstrap(), kafka::answers(&settings.bootstrap())),
-            line(&servers.registry, registry::url(ports.registry), registry::is_answering(ports.registry).await),
-            line(&servers.mongod, mongod::uri(ports.mongod), mongod::is_answering(ports.mongod).await),
-        ])
+        let controller = line(&servers.controller, address(ports.controller), kafka::controller_listens(ports.controller));
+        let mut lines = vec![controller];
+        for (number, (service, port)) in (1..).zip(servers.brokers.iter().zip(&ports.brokers)) {
+            lines.push(line(service, address(*port), kafka::answers(&address(*port), number)));
+        }
+        lines.push(line(&servers.registry, registry::url(ports.registry), registry::is_answering(ports.registry).await));
+        lines.push(line(&servers.mongod, mongod::uri(ports.mongod), mongod::is_answering(ports.mongod).await));
+        Ok(lines)
     })
 }
 
-/// Ends what runs of the stack in `dir`; with `wipe` its data, logs and ports are forgotten too.
+/// Ends what runs of the stack in `dir`, whichever version started it; with `wipe` its data, logs and ports are forgotten too.
 ///
 /// # Errors
 /// When no stack was ever started there, or a server cannot be ended.
 pub fn down(dir: &Path, wipe: bool) -> anyhow::Result<()> {
-    let (dir, _) = known(dir)?;
+    let dir = dir.canonicalize().ok().filter(|folder| record::is_known(folder)).ok_or_else(|| unknown(dir))?;
     let clock = SystemClock::shared();
-    let servers = Servers::of(&dir);
+    let servers = Servers::of(&dir, BROKERS_MAX);
     let _lock = lock(&dir, &clock)?;
     servers.stop(&clock)?;
     if wipe {
-        for service in servers.all().into_iter().filter(|service| service.folder.exists()) {
+        for service in servers.all().filter(|service| service.folder.exists()) {
             fs::remove_dir_all(&service.folder).with_context(|| format!("failed to remove {}", service.folder.display()))?;
         }
-        fs::remove_file(dir.join("stack.json")).with_context(|| format!("failed to remove stack.json in {}", dir.display()))?;
+        record::forget(&dir)?;
     }
     Ok(())
 }
@@ -114,8 +129,11 @@ pub fn down(dir: &Path, wipe: bool) -> anyhow::Result<()> {
 /// # Errors
 /// When there is none.
 pub(super) fn known(dir: &Path) -> anyhow::Result<(PathBuf, Settings)> {
-    let missing = || anyhow!("no stack was started in {}; start one with `testudo stack up`", dir.display());
-    let folder = dir.canonicalize().map_err(|_| missing())?;
-    let settings = Settings::load(&folder)?.ok_or_else(missing)?;
+    let folder = dir.canonicalize().map_err(|_| unknown(dir))?;
+    let settings = Settings::load(&folder)?.ok_or_else(|| unknown(dir))?;
     Ok((folder, settings))
+}
+
+fn unknown(dir: &Path) -> anyhow::Error {
+    anyhow!("no stack was started in {}; start one with `testudo stack up`", dir.display())
 }

@@ -6,10 +6,12 @@ use anyhow::{Context, bail};
 ///
 /// # Errors
 /// The first error of a job, in the order of the jobs.
-pub(super) fn in_parallel<J: FnOnce() -> anyhow::Result<()> + Send>(jobs: [J; 3]) -> anyhow::Result<()> {
+pub(super) fn in_parallel<J: FnOnce() -> anyhow::Result<()> + Send>(jobs: Vec<J>) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
-        let threads = jobs.map(|job| scope.spawn(job));
-        threads.map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the stack panicked"))).into_iter().collect()
+        let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(job)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|_| bail!("a thread of the stack panicked"));
+        let outcomes: Vec<anyhow::Result<()>> = threads.into_iter().map(join).collect();
+        outcomes.into_iter().collect()
     })
 }
 

@@ -7,12 +7,17 @@ pub mod settings;
 
 pub mod port;
 
+mod damage;
+pub mod lock;
+mod log_files;
 pub mod memory;
 pub mod rocks;
+pub mod set_aside;
 
 pub use identity::WindowIdentity;
 pub use memory::Memory;
 pub use port::{Changes, Entry, StateChange, StateStore, StoreFault, WindowStoreId};
 pub use progress::{ChangelogProgress, LoggedProgress, Progress};
 pub use rocks::{Contents, Store, StoredWindow, inspect};
+pub use set_aside::set_aside;
 pub use settings::Settings;

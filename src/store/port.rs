@@ -68,7 +68,9 @@ pub enum StoreFault {
         detail: String,
     },
     /// The folder belongs to something else.
-    #[error("state folder {path} {what}; give this tenant another `store.dir` or move the folder away")]
+    #[error(
+        "state folder {path} {what}; give this tenant another `store.dir`, or move the folder away: an empty one is restored from the changelogs"
+    )]
     Foreign {
         /// The folder.
         path: String,
@@ -76,10 +78,7 @@ pub enum StoreFault {
         what: String,
     },
     /// The declaration of a window changed so that its old state has another meaning.
-    #[error(
-        "window `{window}` was changed: {difference}; its stored state cannot be continued: give the changed window a new name, \
-         or remove its state and changelog to begin again"
-    )]
+    #[error("window `{window}` was changed: {difference}; its stored state cannot be continued; {}", super::identity::CHANGED_REMEDY)]
     Changed {
         /// The window.
         window: String,

@@ -17,6 +17,16 @@ pub struct Progress {
     pub changelogs: BTreeMap<String, ChangelogProgress>,
 }
 
+impl Progress {
+    /// The source position that stands in the store while a replay is unfinished.
+    pub const UNFINISHED: i64 = -1;
+
+    /// Whether no replay is unfinished.
+    pub fn is_whole(&self) -> bool {
+        self.position != Self::UNFINISHED
+    }
+}
+
 /// A position in a changelog. It may be any lower bound: replaying last values is idempotent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangelogProgress {
@@ -39,4 +49,10 @@ pub struct LoggedProgress {
     pub swept_until_us: Option<i64>,
     /// Who wrote it, to recognise a changelog whose window has changed.
     pub identity: String,
+    /// Identity of the input topic that the position is in; absent in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_id: Option<String>,
+    /// The changelog holds everything although it begins here: 0, unless a loss of older records was accepted.
+    #[serde(default)]
+    pub whole_from: i64,
 }

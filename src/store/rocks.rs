@@ -1,17 +1,22 @@
 //! The store on RocksDB: one database per tenant and process.
 //!
 //! Durability lies in Kafka; what RocksDB has to give is that an older, *consistent* state comes back after a crash. Its
-//! write-ahead log without fsync does: a batch is there whole or not at all, and batches are lost from the end only.
+//! write-ahead log without fsync does: a batch is there whole or not at all, and batches are lost from the end only. What else its
+//! errors can mean stands in `damage.rs`.
 
 use std::path::{Path, PathBuf};
 
-use rocksdb::{BlockBasedOptions, DB, DBCompressionType, Direction, ErrorKind, IteratorMode, Options, ReadOptions, WriteBatch};
+use rocksdb::{BlockBasedOptions, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch};
 
+use super::damage::{disk, fault, unreported};
 use super::identity::WindowIdentity;
 use super::keys;
+use super::lock::holder;
 use super::memory::Memory;
 use super::port::{Changes, Entry, StateStore, StoreFault, WindowStoreId};
 use super::progress::Progress;
+use super::set_aside::set_aside;
+use crate::clock::{Clock, SystemClock};
 use crate::kafka::TopicPartition;
 
 const FORMAT_KEY: &[u8] = b"format";
@@ -33,40 +38,50 @@ impl Store {
     /// Proven damage moves the old files aside (EOS-10) and starts empty; the restore then replays the changelogs.
     pub fn open(dir: &Path, tenant: &str, memory: &Memory) -> Result<Self, StoreFault> {
         let path = dir.join(tenant);
-        std::fs::create_dir_all(&path).map_err(|error| disk(&path, "make the state folder", &error))?;
-        let db = match DB::open(&options(memory), &path) {
-            Err(error) if error.kind() == ErrorKind::Corruption => {
-                let aside = set_aside(&path)?;
-                tracing::error!(path = %path.display(), aside = %aside.display(), %error, "damaged state set aside, restoring from the changelogs");
-                DB::open(&options(memory), &path)
-            }
+        match Self::open_as_it_is(&path, tenant, memory) {
+            Err(damage @ StoreFault::Damaged { .. }) => Self::open_after_damage(dir, tenant, memory, &damage),
             opened => opened,
         }
-        .map_err(|error| fault(&path, "open the state folder", &error))?;
-        let store = Self { db, path, numbering: std::sync::Mutex::new(()) };
-        store.check_format(tenant)?;
-        Ok(store)
     }
 
     /// Opens the folder after `damage` was met in it: the old files are moved aside first.
     pub fn open_after_damage(dir: &Path, tenant: &str, memory: &Memory, damage: &StoreFault) -> Result<Self, StoreFault> {
         let path = dir.join(tenant);
-        if path.exists() {
-            let aside = set_aside(&path)?;
-            tracing::error!(path = %path.display(), aside = %aside.display(), %damage, "damaged state set aside, restoring from the changelogs");
+        if let Some(aside) = set_aside(&path, "damaged", SystemClock::default().wall_ms())? {
+            tracing::error!(
+                tenant,
+                aside = %aside.display(),
+                %damage,
+                remedy = "look at the disk; nothing is lost, delete the folder set aside when nobody wants to look at it",
+                "damaged state set aside, restoring from the changelogs"
+            );
         }
-        Self::open(dir, tenant, memory)
+        Self::open_as_it_is(&path, tenant, memory)
+    }
+
+    fn open_as_it_is(path: &Path, tenant: &str, memory: &Memory) -> Result<Self, StoreFault> {
+        std::fs::create_dir_all(path).map_err(|error| disk(path, "make the state folder", &error))?;
+        if let Some(damage) = unreported(path)? {
+            return Err(damage);
+        }
+        let db = DB::open(&options(memory), path).map_err(|error| fault(path, "open the state folder", &error))?;
+        let store = Self { db, path: path.to_owned(), numbering: std::sync::Mutex::new(()) };
+        store.check_format(tenant)?;
+        Ok(store)
     }
 
     fn check_format(&self, tenant: &str) -> Result<(), StoreFault> {
         let ours = format!("{FORMAT}, tenant {tenant}");
+        let foreign = |what: String| StoreFault::Foreign { path: self.path.display().to_string(), what };
         match self.get(FORMAT_KEY)? {
-            None => self.db.put(FORMAT_KEY, &ours).map_err(|error| fault(&self.path, "mark the format", &error)),
             Some(stored) if stored == ours.as_bytes() => Ok(()),
-            Some(stored) => Err(StoreFault::Foreign {
-                path: self.path.display().to_string(),
-                what: format!("holds `{}`, not `{ours}`", String::from_utf8_lossy(&stored)),
-            }),
+            Some(stored) => Err(foreign(format!("holds `{}`, not `{ours}`", String::from_utf8_lossy(&stored)))),
+            // The format is the first thing written: what lacks it is empty, or not ours.
+            None => match self.db.iterator(IteratorMode::Start).next() {
+                None => self.db.put(FORMAT_KEY, &ours).map_err(|error| fault(&self.path, "mark the format", &error)),
+                Some(Ok(_)) => Err(foreign("holds a database that is not Testudo's".into())),
+                Some(Err(error)) => Err(fault(&self.path, "read the first entry", &error)),
+            },
         }
     }
 
@@ -180,6 +195,8 @@ fn options(memory: &Memory) -> Options {
     blocks.set_block_size(16 << 10);
     let mut options = Options::default();
     options.create_if_missing(true);
+    // A torn tail is what a crash leaves; anything else that is wrong is damage (see `super::damage`).
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_manager(&memory.writes);
     options.set_write_buffer_size(16 << 20);
@@ -220,6 +237,13 @@ pub struct Contents {
 /// Reads a tenant's state folder without taking it: for audits, beside a running process too.
 pub fn inspect(dir: &Path, tenant: &str) -> Result<Contents, StoreFault> {
     let path = dir.join(tenant);
+    // Files that are being written may look torn.
+    if holder(&path).unwrap_or(None).is_none()
+        && path.exists()
+        && let Some(damage) = unreported(&path)?
+    {
+        return Err(damage);
+    }
     let db = DB::open_for_read_only(&Options::default(), &path, false).map_err(|error| fault(&path, "open the state folder", &error))?;
     let store = Store { db, path, numbering: std::sync::Mutex::new(()) };
     let identities = store.identities()?;
@@ -245,32 +269,6 @@ pub fn inspect(dir: &Path, tenant: &str) -> Result<Contents, StoreFault> {
         }
     }
     Ok(contents)
-}
-
-/// Moves a damaged folder aside; nothing is deleted (EOS-10).
-fn set_aside(path: &Path) -> Result<PathBuf, StoreFault> {
-    for attempt in 1..1000 {
-        let aside = path.with_extension(format!("damaged-{attempt}"));
-        if !aside.exists() {
-            std::fs::rename(path, &aside).map_err(|error| disk(path, "set the damaged folder aside", &error))?;
-            std::fs::create_dir_all(path).map_err(|error| disk(path, "make the state folder", &error))?;
-            return Ok(aside);
-        }
-    }
-    Err(StoreFault::Damaged { path: path.display().to_string(), detail: "999 damaged folders lie beside it already".into() })
-}
-
-fn fault(path: &Path, attempted: &str, error: &rocksdb::Error) -> StoreFault {
-    let (path, detail) = (path.display().to_string(), error.to_string());
-    match error.kind() {
-        ErrorKind::Corruption => StoreFault::Damaged { path, detail },
-        ErrorKind::IOError if detail.contains("lock") => StoreFault::Locked { path, detail },
-        _ => StoreFault::Disk { attempted: attempted.into(), path, detail },
-    }
-}
-
-fn disk(path: &Path, attempted: &str, error: &std::io::Error) -> StoreFault {
-    StoreFault::Disk { attempted: attempted.into(), path: path.display().to_string(), detail: error.to_string() }
 }
 
 #[cfg(test)]

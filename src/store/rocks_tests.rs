@@ -81,27 +81,6 @@ fn another_tenants_folder_is_refused() {
 }
 
 #[test]
-fn damage_is_set_aside_not_deleted() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    drop(open(dir.path()).expect("opens"));
-    let folder = dir.path().join("zoo");
-    let manifest = std::fs::read_dir(&folder)
-        .expect("listed")
-        .map(|entry| entry.expect("listed").path())
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST")))
-        .expect("a manifest");
-    let mut bytes = std::fs::read(&manifest).expect("read");
-    bytes.truncate(bytes.len() / 2);
-    bytes[10] ^= 0xff;
-    std::fs::write(&manifest, bytes).expect("written");
-
-    let store = open(dir.path()).expect("starts empty");
-
-    assert_eq!(store.progress(&TopicPartition::new("in", 2)).expect("readable"), None);
-    assert!(dir.path().join("zoo.damaged-1").join("CURRENT").exists());
-}
-
-#[test]
 fn inspection_works_beside_an_open_store() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let store = open(dir.path()).expect("opens");

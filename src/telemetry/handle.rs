@@ -8,8 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::metric::{
-    CommitOutcome, LagTo, Metrics, OfCollection, OfCommit, OfKind, OfLag, OfPartition, OfPhase, OfReason, OfTenant, OfWorker, OfWrite,
-    Phase, RealGauge, WriteOutcome,
+    CommitOutcome, LagTo, Metrics, OfCollection, OfCommit, OfKind, OfLag, OfPartition, OfPhase, OfReason, OfTenant, OfVerdict, OfWorker,
+    OfWrite, Phase, RealGauge, WriteOutcome,
 };
 
 /// A tenant's metrics. Cheap to clone.
@@ -23,6 +23,7 @@ pub struct TenantMetrics {
     lateness: Histogram,
     distance: RealGauge,
     schemas_known: Gauge,
+    partitions_held: Gauge,
 }
 
 impl TenantMetrics {
@@ -41,6 +42,7 @@ impl TenantMetrics {
             lateness: families.record_lateness.get_or_create_owned(&of),
             distance: families.event_time_distance.get_or_create_owned(&of),
             schemas_known: families.schemas_known.get_or_create_owned(&of),
+            partitions_held: families.partitions_held.get_or_create_owned(&of),
             metrics: metrics.clone(),
             tenant,
         }
@@ -102,6 +104,26 @@ impl TenantMetrics {
     /// Shows how many writer schemas are accepted.
     pub fn schemas_known(&self, count: usize) {
         self.schemas_known.set(as_gauge(count as u64));
+    }
+
+    /// Shows how many input partitions are held.
+    pub fn partitions_held(&self, count: usize) {
+        self.partitions_held.set(as_gauge(count as u64));
+    }
+
+    /// Shows how many schemas wait for the owner.
+    pub fn schemas_held(&self, count: usize) {
+        self.metrics.families.schemas_held.get_or_create(&OfTenant { tenant: self.tenant.clone() }).set(as_gauge(count as u64));
+    }
+
+    /// Counts an announced verdict on a schema.
+    pub fn schema_announced(&self, verdict: &'static str) {
+        self.metrics.families.schemas_announced.get_or_create(&OfVerdict { tenant: self.tenant.clone(), verdict }).inc();
+    }
+
+    /// Shows how many input partitions wait for the verdict on a schema.
+    pub fn partitions_waiting(&self, count: usize) {
+        self.metrics.families.partitions_waiting.get_or_create(&OfTenant { tenant: self.tenant.clone() }).set(as_gauge(count as u64));
     }
 
     /// The handles of one input partition.

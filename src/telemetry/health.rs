@@ -8,7 +8,14 @@ use serde::Serialize;
 /// The states of all parts, shared by reference count.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    components: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    components: Arc<Mutex<BTreeMap<String, Told>>>,
+}
+
+/// What a part says of itself.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    is_ready: bool,
+    text: Option<String>,
 }
 
 /// One part and whether it is ready.
@@ -18,7 +25,7 @@ pub struct ComponentState {
     pub name: String,
     /// Whether it does its work.
     pub ready: bool,
-    /// Why not.
+    /// Why not; of a ready part, what should be known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -33,16 +40,16 @@ impl Health {
 
     /// All parts, by name.
     pub fn snapshot(&self) -> Vec<ComponentState> {
-        let state = |(name, why): (&String, &Option<String>)| ComponentState { name: name.clone(), ready: why.is_none(), why: why.clone() };
+        let state = |(name, told): (&String, &Told)| ComponentState { name: name.clone(), ready: told.is_ready, why: told.text.clone() };
         self.lock().iter().map(state).collect()
     }
 
     /// Whether every part is ready.
     pub fn is_ready(&self) -> bool {
-        self.lock().values().all(Option::is_none)
+        self.lock().values().all(|told| told.is_ready)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Told>> {
         // The map is whole after every operation, so a panic elsewhere leaves it usable.
         self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -58,12 +65,17 @@ pub struct HealthHandle {
 impl HealthHandle {
     /// The part does its work.
     pub fn ready(&self) {
-        self.set(None);
+        self.set(Told { is_ready: true, text: None });
+    }
+
+    /// The part does its work, and this should be known.
+    pub fn ready_with(&self, note: impl Into<String>) {
+        self.set(Told { is_ready: true, text: Some(note.into()) });
     }
 
     /// The part does not do its work, for the reason `why`.
     pub fn not_ready(&self, why: impl Into<String>) {
-        self.set(Some(why.into()));
+        self.set(Told { is_ready: false, text: Some(why.into()) });
     }
 
     /// The part is gone on purpose and no longer asked for.
@@ -72,12 +84,12 @@ impl HealthHandle {
         self.health.lock().remove(&name);
     }
 
-    fn set(&self, why: Option<String>) {
+    fn set(&self, told: Told) {
         let mut components = self.health.lock();
         match components.get_mut(&self.name) {
-            Some(state) => *state = why,
+            Some(state) => *state = told,
             None => {
-                components.insert(self.name.clone(), why);
+                components.insert(self.name.clone(), told);
             }
         }
     }

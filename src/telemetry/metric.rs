@@ -42,6 +42,7 @@ labels! {
     OfCollection { tenant: Arc<str>, collection: Arc<str> }
     OfWrite { tenant: Arc<str>, collection: Arc<str>, outcome: &'static str }
     OfRequest { outcome: &'static str }
+    OfVerdict { tenant: Arc<str>, verdict: &'static str }
 }
 
 /// A fixed list of label values.
@@ -152,6 +153,10 @@ pub(super) struct Families {
     pub(super) mongo_lag: Family<OfCollection, Gauge>,
     pub(super) registry_requests: Family<OfRequest, Counter>,
     pub(super) schemas_known: Family<OfTenant, Gauge>,
+    pub(super) schemas_held: Family<OfTenant, Gauge>,
+    pub(super) schemas_announced: Family<OfVerdict, Counter>,
+    pub(super) partitions_waiting: Family<OfTenant, Gauge>,
+    pub(super) partitions_held: Family<OfTenant, Gauge>,
 }
 
 /// What `/metrics` says its body is.
@@ -207,6 +212,10 @@ impl Families {
             mongo_lag: shown(into, "mongo_lag_records", "Committed records that MongoDB does not hold yet"),
             registry_requests: counted(into, "registry_requests", "Requests to the schema registry, by outcome"),
             schemas_known: shown(into, "schemas_known", "Writer schemas that the gate has accepted"),
+            schemas_held: shown(into, "schemas_held", "Schemas that wait for the owner's decision"),
+            schemas_announced: counted(into, "schemas_announced", "Verdicts on new schemas that this instance has announced"),
+            partitions_waiting: shown(into, "partitions_waiting", "Input partitions that wait for the verdict on a schema"),
+            partitions_held: shown(into, "partitions_held", "Input partitions that stand before a batch that cannot be read"),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::durations;
 use super::located::{Findings, Located};
-use super::model::{Emit, NonFinite};
+use super::model::{Emit, NonFinite, OnNewSchema};
 use super::section::Section;
+use super::subject::SubjectNaming;
 use super::tree::Table;
 use crate::kafka::partitioner::Partitioner;
 
@@ -35,6 +36,10 @@ pub(super) struct RawSource {
     pub(super) partitioner: Option<Partitioner>,
     pub(super) non_finite: Option<NonFinite>,
     pub(super) record_bytes_max: Option<Located<i64>>,
+    pub(super) on_new_schema: Option<OnNewSchema>,
+    pub(super) subject: Option<SubjectNaming>,
+    /// Full names of record types.
+    pub(super) records: Vec<Located<String>>,
 }
 
 /// `[alert.<name>]`
@@ -89,6 +94,8 @@ pub(super) fn read(tree: &Table, findings: &mut Findings) -> TenantFile {
 fn source(name: Located<String>, mut section: Section<'_>, findings: &mut Findings) -> RawSource {
     let partitioners = [("murmur2", Partitioner::Murmur2), ("crc32", Partitioner::Crc32), ("none", Partitioner::None)];
     let non_finite = [("refuse", NonFinite::Refuse), ("accept", NonFinite::Accept)];
+    let on_new_schema = [OnNewSchema::Compatible, OnNewSchema::Hold, OnNewSchema::Refuse].map(|policy| (policy.word(), policy));
+    let subjects = [SubjectNaming::Topic, SubjectNaming::Record, SubjectNaming::TopicRecord].map(|naming| (naming.word(), naming));
     let source = RawSource {
         name,
         topics: section.required_texts("topics", "the input topics", findings),
@@ -100,6 +107,9 @@ fn source(name: Located<String>, mut section: Section<'_>, findings: &mut Findin
         partitioner: choice(&mut section, "partitioner", &partitioners, findings),
         non_finite: choice(&mut section, "non_finite", &non_finite, findings),
         record_bytes_max: section.integer("record_bytes_max", findings),
+        on_new_schema: choice(&mut section, "on_new_schema", &on_new_schema, findings),
+        subject: choice(&mut section, "subject", &subjects, findings),
+        records: section.texts("records", "the full names of the record types to read", findings),
     };
     section.finish(findings);
     source

@@ -44,6 +44,11 @@ impl Findings {
         Self { file: file.into(), text: text.into(), faults: Vec::new(), warnings: Vec::new() }
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> &std::path::Path {
+        &self.file
+    }
+
     /// The file's text.
     pub(super) fn text(&self) -> &str {
         &self.text

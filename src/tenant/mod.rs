@@ -22,8 +22,14 @@ pub mod expression;
 
 pub mod check;
 pub mod model;
+pub mod places;
+pub mod subject;
 
 pub use check::{Checked, tenants};
 pub use expression::Expression;
 pub use fault::{Fault, Faults};
-pub use model::{Aggregate, Alert, Collection, CollectionOf, Emit, GroupColumn, NonFinite, SelectColumn, Source, Tenant, Window};
+pub use model::{
+    Aggregate, Alert, Collection, CollectionOf, Emit, GroupColumn, NonFinite, OnNewSchema, SelectColumn, Source, Tenant, Window,
+};
+pub use places::Places;
+pub use subject::SubjectNaming;

@@ -9,6 +9,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::expression::Expression;
+use super::subject::SubjectNaming;
 use crate::avro::ReaderSchema;
 use crate::kafka::partitioner::Partitioner;
 
@@ -42,6 +43,21 @@ impl Tenant {
     /// The topic of the tenant's dead letters.
     pub fn dead_letters_topic(&self) -> Arc<str> {
         format!("{}-dead-letters", self.name).into()
+    }
+
+    /// The topic that keeps the verdicts on writer schemas.
+    pub fn schemas_topic(&self) -> Arc<str> {
+        format!("{}-schemas", self.name).into()
+    }
+
+    /// The topic of what the owner should know.
+    pub fn events_topic(&self) -> Arc<str> {
+        format!("{}-events", self.name).into()
+    }
+
+    /// The topic of the tenant's ledger.
+    pub fn ledger_topic(&self) -> Arc<str> {
+        format!("{}-ledger", self.name).into()
     }
 
     /// The changelog of one window over one input topic.
@@ -80,6 +96,37 @@ pub struct Source {
     pub non_finite: NonFinite,
     /// Longest value that is looked at, in bytes.
     pub record_bytes_max: usize,
+    /// What to do with schemas that are registered, or first seen, after the start.
+    pub on_new_schema: OnNewSchema,
+    /// How producers name the subjects of their schemas.
+    pub subject: SubjectNaming,
+    /// Full names of the record types that are read; where a topic is shared, records of others are skipped and counted.
+    pub records: Vec<String>,
+    /// The file of the reader schema.
+    pub schema_file: PathBuf,
+}
+
+/// What to do with a writer schema that is not known yet (docs/semantics.md, "New schemas").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnNewSchema {
+    /// Use it when its records can be read (the default).
+    #[default]
+    Compatible,
+    /// Let its records wait until the owner decides.
+    Hold,
+    /// Its records become dead letters.
+    Refuse,
+}
+
+impl OnNewSchema {
+    /// As the tenant file says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Compatible => "compatible",
+            Self::Hold => "hold",
+            Self::Refuse => "refuse",
+        }
+    }
 }
 
 /// What to do with records that hold NaN or an infinity.

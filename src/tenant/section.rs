@@ -69,6 +69,11 @@ impl<'t> Section<'t> {
     /// An array of texts, at least one; empty when it is not there or wrong.
     pub(super) fn required_texts(&mut self, key: &'static str, why: &'static str, findings: &mut Findings) -> Vec<Located<String>> {
         self.require(key, why);
+        self.texts(key, why, findings)
+    }
+
+    /// An array of texts, at least one if it is there; empty when it is not there or wrong.
+    pub(super) fn texts(&mut self, key: &'static str, why: &'static str, findings: &mut Findings) -> Vec<Located<String>> {
         let Some(found) = self.ask(key).map(at_value) else {
             return Vec::new();
         };

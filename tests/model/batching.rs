@@ -7,7 +7,9 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
-use testudo::kafka::Outgoing;
+use testudo::avro::SchemaId;
+use testudo::kafka::{Outgoing, Position};
+use testudo::ledger::{Author, Hasher, Sum, Transaction, Writer};
 
 use crate::harness::{Input, MapStore, feed, framed, gate, processor, tenant};
 
@@ -98,7 +100,8 @@ fn input(kind: &Kind, index: usize) -> Input {
     }
 }
 
-/// What must not depend on the cut: alerts and dead letters in order, final results as they are, updates by their last value, and the state.
+/// What must not depend on the cut: alerts and dead letters in order, final results as they are, updates by their last value, the state, and
+/// the ledger's totals. Its records do: each is one epoch's.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     alerts: Vec<Outgoing>,
@@ -106,6 +109,8 @@ struct Outcome {
     closed: Vec<Outgoing>,
     updated: BTreeMap<(Vec<u8>, i64), Outgoing>,
     states: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Of the input, and of the topics above that hold the same records for every cut.
+    totals: BTreeMap<Arc<str>, Sum>,
 }
 
 fn outcome(produced: Vec<Outgoing>, store: &MapStore) -> Outcome {
@@ -116,7 +121,40 @@ fn outcome(produced: Vec<Outgoing>, store: &MapStore) -> Outcome {
     for record in of("updated") {
         updated.insert((record.key.clone().expect("a key").to_vec(), window_start(&record)), record);
     }
-    Outcome { alerts: of("low"), dead_letters: of("zoo-dead-letters"), closed, updated, states: store.states() }
+    let mut totals = told(&of("zoo-ledger"));
+    assert_eq!(totals, added_up(&produced, totals.get("in").copied()), "the ledger tells of all that was produced");
+    totals.retain(|topic, _| ["in", "low", "zoo-dead-letters", "closed"].contains(&&**topic));
+    Outcome { alerts: of("low"), dead_letters: of("zoo-dead-letters"), closed, updated, states: store.states(), totals }
+}
+
+/// What ledger records come to, by topic; their ranges must follow each other.
+fn told(ledger: &[Outgoing]) -> BTreeMap<Arc<str>, Sum> {
+    let mut totals: BTreeMap<Arc<str>, Sum> = BTreeMap::new();
+    let mut position = Position(0);
+    for record in ledger {
+        let transaction = Transaction::decode(record.value.as_deref().expect("a value")).expect("a ledger record");
+        for range in transaction.inputs {
+            assert_eq!(range.first, position, "ranges follow each other");
+            position = range.end;
+            *totals.entry(range.partition.topic).or_default() += range.taken;
+            for (partition, sum) in range.outputs {
+                *totals.entry(partition.topic).or_default() += sum;
+            }
+        }
+    }
+    totals
+}
+
+/// The same of what was produced, beside the input's.
+fn added_up(produced: &[Outgoing], input: Option<Sum>) -> BTreeMap<Arc<str>, Sum> {
+    let mut totals: BTreeMap<Arc<str>, Sum> = input.map(|sum| (Arc::from("in"), sum)).into_iter().collect();
+    let mut hasher = Hasher::default();
+    for record in produced.iter().filter(|record| &*record.topic != "zoo-ledger") {
+        let headers = record.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref().unwrap_or_default()));
+        let hash = hasher.output(record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
+        totals.entry(record.topic.clone()).or_default().add(hash);
+    }
+    totals
 }
 
 /// The window start of a result: the second field, after the device.
@@ -141,7 +179,13 @@ fn run_cut(records: &[Input], slices: &[usize], epochs: &[usize]) -> Outcome {
     let tenant = tenant(dir.path(), TENANT, SCHEMA);
     let gate = gate(&tenant, BTreeMap::from([(1, SCHEMA.to_owned())]));
     let store = Arc::new(MapStore::default());
-    let mut processor = processor(&tenant, &gate, &store, None);
+    let author = Author {
+        topic: tenant.ledger_topic(),
+        schema: SchemaId(101),
+        transactional_id: "zoo-one-0".into(),
+        tenant_version: tenant.version.clone(),
+    };
+    let mut processor = processor(&tenant, &gate, &store, None).with_ledger(Writer::new(author));
     let produced = feed(&mut processor, &store, records, slices, epochs);
     outcome(produced, &store)
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use testudo::kafka::partitioner::Partitioner;
 use testudo::kafka::{Header, Offset, Position, RunBuilder, TopicPartition};
 
-use crate::harness::{Input, task};
+use crate::harness::{Input, framed, task};
 use crate::rig::{NOW_MS, READING, Rig, alert, double, long, optional, reading, reading_datum, record, text, zoo};
 
 /// A rig whose alert `all` lets every reading out.
@@ -172,19 +172,34 @@ fn numbers_that_are_not_finite_are_refused_unless_accepted() {
     assert_eq!(rig.column("all", "temperature"), [Value::Double(20.0)]);
 }
 
-/// C23, where the registry is asked by id only.
+/// C23: by id, by GUID, by a GUID that leads nowhere, in a form that is none; and a plain frame between them.
 #[test]
-fn a_schema_id_in_a_header_is_refused_by_that_name() {
+fn a_schema_named_in_a_header_is_followed_and_the_value_is_the_datum_alone() {
     let mut rig = all();
-    let header = Header { name: "__value_schema_id".into(), value: Some(vec![1; 17]) };
+    let header = |value: &[u8]| vec![Header { name: "__value_schema_id".into(), value: Some(value.to_vec()) }];
+    let by_guid = |byte: u8| header(&[[1].as_slice(), &[byte; 16]].concat());
+    let datum = |temperature: f64| reading_datum("d1", NOW_MS, None, temperature);
+    let records = [
+        (header(&[0, 0, 0, 0, 1]), datum(20.0)),
+        (by_guid(1), datum(21.0)),
+        (Vec::new(), framed(1, &datum(22.0))),
+        (by_guid(9), datum(23.0)),
+        (header(&[1; 5]), datum(24.0)),
+        (header(&[0, 0, 0, 0, 1]), framed(1, &datum(25.0))),
+    ];
     let mut run = RunBuilder::new(TopicPartition::new("in", 0));
-    run.push(Offset(0), NOW_MS, Some(b"d1"), Some(&reading_datum("d1", NOW_MS, None, 20.0)), vec![header]);
+    for (offset, (headers, value)) in (0..).zip(records) {
+        run.push(Offset(offset), NOW_MS, Some(b"d1"), Some(&value), headers);
+    }
 
     rig.process(&run.finish());
     rig.seal();
 
-    assert_eq!(rig.refused(), ["0 frame header-framed"]);
-    assert!(rig.details()[0].contains("__value_schema_id"), "{:?}", rig.details());
+    assert_eq!(rig.column("all", "temperature"), [20.0, 21.0, 22.0].map(Value::Double));
+    let refused = rig.refused();
+    assert_eq!(refused[..2], ["3 frame header-framed", "4 frame header-framed"]);
+    assert!(refused[2].starts_with("5 inspect "), "{refused:?}");
+    assert!(rig.details()[..2].iter().all(|detail| detail.contains("__value_schema_id")), "{:?}", rig.details());
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use testudo::avro::encode::{Encoder, avro_schema_of};
-use testudo::avro::frame::{SchemaId, prefix};
+use testudo::avro::frame::{SchemaGuid, SchemaId, prefix};
 use testudo::avro::gate::{OnAnswer, Policy, SchemaLookup};
-use testudo::avro::registry::FetchedSchema;
+use testudo::avro::guid::OnId;
+use testudo::avro::registry::{FetchedSchema, RegistryFault};
 use testudo::avro::{Gate, Verdict};
 use testudo::clock::SystemClock;
 use testudo::engine::admit::Admission;
@@ -17,7 +18,7 @@ use testudo::engine::branch::{AlertBranch, OutputTopic, WindowBranch};
 use testudo::engine::epoch::SealedEpoch;
 use testudo::engine::processor::{Processor, Task, TaskWindow};
 use testudo::engine::rejection::DeadLetterTopic;
-use testudo::kafka::{Offset, Outgoing, Run, RunBuilder, TopicPartition};
+use testudo::kafka::{Offset, Outgoing, Position, Run, RunBuilder, TopicPartition};
 use testudo::store::{ChangelogProgress, Changes, Entry, Progress, StateStore, StoreFault, WindowIdentity, WindowStoreId, keys};
 use testudo::telemetry::handle::TenantMetrics;
 use testudo::telemetry::metric::Metrics;
@@ -32,13 +33,19 @@ pub fn tenant(dir: &Path, file: &str, schema: &str) -> Arc<Tenant> {
     Arc::new(checked.tenants.remove(0))
 }
 
-/// Answers every look-up at once with the schema under its id.
+/// Answers every look-up at once with the schema under its id. The GUID of id 7 is sixteen times 7; others have none.
 pub struct Schemas(pub BTreeMap<u32, String>);
 
 impl SchemaLookup for Schemas {
     fn look_up(&self, id: SchemaId, answer: OnAnswer) {
         let json = self.0.get(&id.0).expect("a known id").clone();
         answer(Ok(FetchedSchema { id, json, references: Vec::new(), chain: Vec::new() }));
+    }
+
+    fn look_up_guid(&self, guid: SchemaGuid, answer: OnId) {
+        let id = u32::from(guid.0[0]);
+        let is_known = self.0.contains_key(&id) && guid.0 == [guid.0[0]; 16];
+        answer(if is_known { Ok(SchemaId(id)) } else { Err(RegistryFault::Bad("this registry has no such GUID".into())) });
     }
 }
 
@@ -155,7 +162,7 @@ pub fn task(tenant: &Tenant, topic_partitions: i32, stream_time_us: Option<i64>)
         let changelog = tenant.changelog_topic(window, "in");
         (window.name.clone(), TaskWindow { store, changelog, progress, identity: "identity".into(), swept_until_us: None })
     });
-    Task { source: 0, topic_partitions, topic_id: "topic".into(), stream_time_us, windows: windows.collect() }
+    Task { source: 0, topic_partitions, topic_id: "topic".into(), position: Position(0), stream_time_us, windows: windows.collect() }
 }
 
 /// A record of `in`.

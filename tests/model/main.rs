@@ -2,9 +2,11 @@
 
 mod batching;
 mod cases;
+mod clock_jumps;
 mod harness;
 mod licences;
 mod restore;
 mod rig;
+mod sim;
 mod tidy;
 mod windows;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testudo::engine::restore::{Decision, Facts, Restore, RestoreFault, Step, WindowPlan, decide};
 use testudo::kafka::{Failure, Offset, Position, Read, RunBuilder, TopicPartition, TopicReader, Watermarks};
-use testudo::store::{ChangelogProgress, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
+use testudo::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
 
 use crate::harness::MapStore;
 
@@ -14,6 +14,8 @@ use crate::harness::MapStore;
 struct Log {
     records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     position: usize,
+    /// The first offset that is still there.
+    low: usize,
 }
 
 impl Log {
@@ -21,15 +23,26 @@ impl Log {
     fn of(windows: u8, position: i64) -> Self {
         let window = |number: u8| (keys::changelog_key(i64::from(number), b"\x01k\0"), Some(vec![number]));
         let mut records: Vec<_> = (0..windows).map(window).collect();
-        let logged = LoggedProgress { position, stream_time_us: Some(77), swept_until_us: None, identity: "identity".into() };
+        let logged = logged(position);
         records.push((keys::changelog_progress_key(), Some(serde_json::to_vec(&logged).expect("encodable"))));
-        Self { records, position: 0 }
+        Self { records, position: 0, low: 0 }
+    }
+}
+
+fn logged(position: i64) -> LoggedProgress {
+    LoggedProgress {
+        position,
+        stream_time_us: Some(77),
+        swept_until_us: None,
+        identity: "identity".into(),
+        input_id: Some("T1".into()),
+        whole_from: 0,
     }
 }
 
 impl TopicReader for Log {
     fn bounds(&mut self, _: &TopicPartition, _: Duration) -> Result<Watermarks, Failure> {
-        Ok(Watermarks { low: Position(0), high: Position(self.records.len() as i64) })
+        Ok(Watermarks { low: Position(self.low as i64), high: Position(self.records.len() as i64) })
     }
 
     fn start(&mut self, _: &TopicPartition, position: Position) -> Result<(), Failure> {
@@ -55,7 +68,8 @@ fn facts(committed: Option<i64>) -> Facts {
         changelog: TopicPartition::new("changelog", 0),
         changelog_id: "C1".into(),
         identity: "identity".into(),
-        may_start_empty: false,
+        is_new: false,
+        loss_is_accepted: false,
     };
     Facts {
         partition: TopicPartition::new("in", 0),
@@ -123,7 +137,12 @@ fn a_changelog_that_does_not_fit_the_group_is_refused() {
 
         let refused = restore(facts(committed), &mut log, &store, 100).expect_err("refused");
 
-        assert!(matches!(refused, RestoreFault::Refused { .. }), "{refused}");
+        match committed {
+            Some(11) => assert!(matches!(refused, RestoreFault::Refused { .. }), "{refused}"),
+            // The group may have answered before the last commit: the caller asks again.
+            _ => assert!(matches!(refused, RestoreFault::Ahead { stored: Position(10), .. }), "{refused}"),
+        }
+        assert!(refused.to_string().contains("set the group to 10"), "{refused}");
     }
 }
 
@@ -141,13 +160,13 @@ fn a_changed_declaration_is_refused() {
 /// A lost changelog may be started over only where the operator says so.
 #[test]
 fn an_empty_changelog_is_refused_unless_the_loss_is_accepted() {
-    let empty = || Log { records: Vec::new(), position: 0 };
+    let empty = || Log { records: Vec::new(), position: 0, low: 0 };
     let store = Arc::new(MapStore::default());
     let refused = restore(facts(Some(10)), &mut empty(), &store, 100).expect_err("refused");
-    assert!(refused.to_string().contains("start_empty"), "{refused}");
+    assert!(refused.to_string().contains("--accept-state-loss w"), "{refused}");
 
     let mut accepted = facts(Some(10));
-    accepted.windows[0].may_start_empty = true;
+    accepted.windows[0].loss_is_accepted = true;
     let mut restoring = Restore::begin(accepted, &*store).expect("begun");
     let mut reader = empty();
     for _ in 0..10 {
@@ -182,12 +201,20 @@ fn nothing_local_replays_from_the_beginning() {
     assert_eq!(decide(&facts(None), None), Decision::Replay(vec![None]));
 }
 
-/// C100: the group's offsets are gone, the state is not: nothing may be counted twice.
+/// C100: the group's offsets are gone or set back, the state is not: nothing may be counted twice. The caller asks once more first.
 #[test]
-fn ahead_of_the_group_is_refused_with_the_way_out() {
+fn ahead_of_the_group_is_told_apart_with_the_way_out() {
     for committed in [Some(9), None] {
-        let Decision::Refuse(why) = decide(&facts(committed), Some(&stored(10))) else { panic!("must refuse") };
-        assert!(why.contains("set the group to 10"), "{why}");
+        assert_eq!(decide(&facts(committed), Some(&stored(10))), Decision::Ahead { stored: Position(10) });
+        let store = MapStore::default();
+        let progress = vec![(TopicPartition::new("in", 0), stored(10))];
+        store.apply(Changes { states: Vec::new(), progress }).expect("applied");
+
+        let fault = Restore::begin(facts(committed), &store).err().expect("refused");
+
+        for words in ["set the group to 10", "KAFKA-20734", "testudo reset"] {
+            assert!(fault.to_string().contains(words), "{fault}");
+        }
     }
 }
 
@@ -198,6 +225,88 @@ fn recreated_topics_are_recognised_by_their_ids() {
     let mut changelog = facts(Some(10));
     changelog.windows[0].changelog_id = "C2".into();
     assert!(matches!(decide(&changelog, Some(&stored(10))), Decision::Refuse(_)));
-    changelog.windows[0].may_start_empty = true;
+    changelog.windows[0].loss_is_accepted = true;
     assert_eq!(decide(&changelog, Some(&stored(10))), Decision::Replay(vec![None]));
+}
+
+/// F44: a changelog that was cut still ends at the group's position; what lay before the cut is missing all the same.
+#[test]
+fn a_cut_changelog_is_refused_however_often_the_restore_begins() {
+    for steps in 0..5 {
+        let (store, mut log) = (Arc::new(MapStore::default()), Log::of(5, 10));
+        log.low = 2;
+        if steps > 0 {
+            assert_eq!(restore(facts(Some(10)), &mut log, &store, steps.min(2)).expect("begun"), None);
+        }
+
+        let refused = restore(facts(Some(10)), &mut log, &store, 100).expect_err("refused");
+
+        assert!(refused.to_string().contains("begins at 2, 0 is needed"), "{refused}");
+    }
+}
+
+/// A loss is accepted once; the changelog then counts as whole from where it begins.
+#[test]
+fn an_accepted_cut_is_remembered() {
+    let (store, mut log) = (Arc::new(MapStore::default()), Log::of(5, 10));
+    log.low = 2;
+    let mut accepted = facts(Some(10));
+    accepted.windows[0].loss_is_accepted = true;
+
+    assert_eq!(restore(accepted, &mut log, &store, 100).expect("restored"), Some(4));
+
+    let progress = store.progress(&TopicPartition::new("in", 0)).expect("readable").expect("stored");
+    let known = progress.changelogs["w"].logged.clone().expect("logged");
+    assert_eq!(known.whole_from, 2, "the next epoch writes it to the changelog");
+    // On another machine, after that epoch.
+    let later = LoggedProgress { whole_from: 2, ..logged(10) };
+    log.records.push((keys::changelog_progress_key(), Some(serde_json::to_vec(&later).expect("encodable"))));
+    assert_eq!(restore(facts(Some(10)), &mut log, &Arc::new(MapStore::default()), 100).expect("restored"), Some(5));
+}
+
+/// F44: the local state is older than the cut.
+#[test]
+fn a_cut_behind_the_local_state_is_refused() {
+    let (store, mut log) = (Arc::new(MapStore::default()), Log::of(5, 10));
+    let behind = ChangelogProgress { topic_id: "C1".into(), position: 1, logged: None };
+    let progress = Progress { changelogs: BTreeMap::from([("w".to_owned(), behind)]), ..stored(3) };
+    store.apply(Changes { states: Vec::new(), progress: vec![(TopicPartition::new("in", 0), progress)] }).expect("applied");
+    log.low = 2;
+
+    let refused = restore(facts(Some(10)), &mut log, &store, 100).expect_err("refused");
+
+    assert!(refused.to_string().contains("begins at 2, 1 is needed"), "{refused}");
+}
+
+/// F46: on an empty disk only the changelog knows which input topic its positions were in.
+#[test]
+fn a_recreated_input_topic_is_recognised_by_the_changelog_too() {
+    let (store, mut log) = (Arc::new(MapStore::default()), Log::of(5, 10));
+    let recreated = Facts { topic_id: "T2".into(), ..facts(Some(10)) };
+
+    let refused = restore(recreated, &mut log, &store, 100).expect_err("refused");
+
+    assert!(refused.to_string().contains("input topic was deleted and created again"), "{refused}");
+}
+
+#[test]
+fn a_strangers_record_in_a_changelog_is_refused() {
+    let (store, mut log) = (Arc::new(MapStore::default()), Log::of(5, 10));
+    log.records.insert(3, (b"hello".to_vec(), Some(b"world".to_vec())));
+
+    let refused = restore(facts(Some(10)), &mut log, &store, 100).expect_err("refused");
+
+    assert!(refused.to_string().contains("somebody else writes to it"), "{refused}");
+}
+
+/// A loss that is accepted never doubles anything: a changelog ahead of the group stays refused.
+#[test]
+fn an_accepted_loss_excuses_no_lead() {
+    let (store, mut log) = (Arc::new(MapStore::default()), Log::of(5, 10));
+    let mut accepted = facts(Some(9));
+    accepted.windows[0].loss_is_accepted = true;
+
+    let refused = restore(accepted, &mut log, &store, 100).expect_err("refused");
+
+    assert!(matches!(refused, RestoreFault::Ahead { .. }), "{refused}");
 }

@@ -1,33 +1,63 @@
-//! `kill -9` at the places where half of an epoch exists: the next start makes it whole.
+//! `kill -9` wherever half of something exists: the next start makes it whole. The short version of `make crash`.
 
 use libtest_mimic::Failed;
+use rand::SeedableRng;
+use rand_pcg::Pcg64;
 use testudo::stack::Stack;
 
 use crate::Test;
-use crate::job::{Job, READING, SMALL_EPOCHS, has_file};
+use crate::job::{Job, READING, SMALL_EPOCHS};
+use crate::matrix::fault::Fault;
+use crate::matrix::points::POINTS;
+use crate::matrix::rig::Rig;
+use crate::matrix::trial::{self, Case};
+use crate::matrix::witness;
 
 pub const TESTS: &[Test] = &[
-    ("killed_with_positions_sent", |stack| killed_at(stack, "commit.positions_sent")),
-    ("killed_after_commit_before_store", |stack| killed_at(stack, "commit.before_store")),
+    ("killed_once_at_every_point", every_point),
     ("killed_from_outside_under_load", killed_from_outside),
+    ("f05_a_stopped_process_that_continues_changes_nothing", |stack| one(stack, Fault::Pause)),
+    ("f55_a_panic_in_a_worker_loses_nothing", |stack| one(stack, Fault::Panic)),
     ("a_second_signal_is_safe", second_signal),
+    ("the_witness_knows_a_dirty_read", |_| witness::finds_what_it_should()),
 ];
 
-/// The process ends at the named point of its fifth epoch; the next one must not lose or double anything.
-fn killed_at(stack: &Stack, point: &str) -> Result<(), Failed> {
-    let job = Job::zoo(stack, 4)?;
-    let schema = job.register(&job.topic("in"), READING)?;
-    let setting = format!("{point}=4*off->return");
-    let [records, slice] = SMALL_EPOCHS;
-    let mut dying = job.start("one", &[("FAILPOINTS", &setting), records, slice])?;
-    job.emulate(schema, 1, 20_000, None, &[])?;
-    let status = dying.wait()?;
-    assert!(!status.success(), "it must die at {point}, not end: {status}");
-    assert!(has_file(&job.path("state"), &job.name), "the state stays");
+/// One tenant under load dies at one point after the other; in the end everything is there once.
+fn every_point(stack: &Stack) -> Result<(), Failed> {
+    let seed = u64::from(std::process::id());
+    println!("SEED={seed}");
+    let mut rng = Pcg64::seed_from_u64(seed);
+    let mut rig = Rig::new(stack)?;
+    let load = rig.load(seed);
+    for point in POINTS {
+        let others = trial::die_at(&rig, point, 2, &mut rng).map_err(|failed| told(&rig, failed))?;
+        for other in others {
+            other.terminate()?;
+        }
+    }
+    let last = rig.start("one", "", 2)?;
+    rig.wait_for_more(1_000).map_err(|failed| told(&rig, failed))?;
+    load.stop()?;
+    let verdict = rig.judge(vec![last]).map_err(|failed| told(&rig, failed))?;
+    match verdict.is_clean() {
+        true => Ok(()),
+        false => Err(format!("{verdict:#?}\n{}", rig.logs()).into()),
+    }
+}
 
-    job.drain()?;
+fn told(rig: &Rig<'_>, failed: Failed) -> Failed {
+    format!("{}\n{}", failed.message().unwrap_or("failed"), rig.logs()).into()
+}
 
-    job.audit()
+/// One case of the matrix.
+fn one(stack: &Stack, fault: Fault) -> Result<(), Failed> {
+    let seed = u64::from(std::process::id());
+    println!("SEED={seed}");
+    let outcome = trial::run(stack, Case { fault, seed })?;
+    match outcome.verdict.is_clean() {
+        true => Ok(()),
+        false => Err(format!("{:#?}", outcome.verdict).into()),
+    }
 }
 
 fn killed_from_outside(stack: &Stack) -> Result<(), Failed> {

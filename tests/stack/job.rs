@@ -1,7 +1,7 @@
 //! A tenant of a test: its own topics, files and folders, and the real program run as processes on them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -379,11 +379,6 @@ fn texts(headers: &rdkafka::message::BorrowedHeaders) -> BTreeMap<String, String
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
-}
-
-/// Whether a file lies in a folder.
-pub fn has_file(dir: &Path, name: &str) -> bool {
-    dir.join(name).exists()
 }
 
 /// The zoo's tenant file with the tenant's name for its topics.

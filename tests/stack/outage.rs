@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("registry_away_holds_unknown_schemas", registry_away),
     ("database_killed_loses_nothing", database_killed),
     ("broker_restart_is_survived", broker_restart),
+    ("broker_restart_at_once_is_survived", broker_restart_at_once),
 ];
 
 const OUTAGE: Duration = Duration::from_secs(20);
@@ -73,6 +74,24 @@ fn broker_restart(stack: &Stack) -> Result<(), Failed> {
     stack.start_broker()?;
 
     job.wait_committed(20_000)?;
+    running.terminate()?;
+    job.drain()?;
+    job.audit()
+}
+
+/// F07, twice under load: a broker that is started again as soon as it was killed comes back with every marker (KAFKA-20734).
+fn broker_restart_at_once(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 2)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, 40_000, None, &[])?;
+    let running = job.start("one", &SMALL_EPOCHS)?;
+    for share in [1, 2] {
+        job.wait_committed(share * 2_000)?;
+        stack.kill_broker()?;
+        stack.start_broker()?;
+    }
+
+    job.wait_committed(40_000)?;
     running.terminate()?;
     job.drain()?;
     job.audit()

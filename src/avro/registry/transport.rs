@@ -3,17 +3,24 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Certificate, Client, ClientBuilder, Method, Response, Url, redirect};
-use schema_registry_converter::async_impl::schema_registry::SrSettings;
-use schema_registry_converter::schema_registry_common::RawError;
+use reqwest::{Certificate, Client, ClientBuilder, Method, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ANSWER_BYTES_MAX, RegistryFault};
+use super::{RegistryFault, bounded};
 use crate::avro::settings::Settings;
 
 /// Confluent's media type.
-const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+pub(super) const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// What a registry says with an error status.
+#[derive(Deserialize)]
+struct Told {
+    error_code: u32,
+    #[serde(default)]
+    message: String,
+}
 
 /// Sends requests to the first registry that answers.
 #[derive(Clone)]
@@ -24,7 +31,7 @@ pub(super) struct Transport {
 }
 
 #[derive(Clone)]
-enum Credentials {
+pub(super) enum Credentials {
     None,
     Basic(String, Option<SecretString>),
     Token(SecretString),
@@ -82,42 +89,21 @@ impl Transport {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, MEDIA_TYPE).body(body.to_string());
         }
-        let response = request.send().await.map_err(unreachable)?;
+        let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let bytes = bounded(response).await.map_err(|cause| RegistryFault::Unavailable(format!("{asked}: {cause}")))?;
+        let bytes = bounded::read(&mut response, &asked).await?;
         if status.is_success() {
             return serde_json::from_slice(&bytes)
                 .map_err(|error| RegistryFault::Unavailable(format!("{asked}: the answer is not JSON: {error}")));
         }
-        let told: Option<RawError> = serde_json::from_slice(&bytes).ok();
+        let told: Option<Told> = serde_json::from_slice(&bytes).ok();
         let (code, message) = told.map_or((0, String::new()), |told| (told.error_code, told.message));
         Err(classify(&asked, status.as_u16(), code, &message))
     }
 }
 
-/// The same registries, bounds and credentials for `schema_registry_converter`. It reads an answer whole: what bounds it is the
-/// request's timeout.
-pub(super) fn converter(settings: &Settings) -> Result<SrSettings, RegistryFault> {
-    let urls = parse_urls(&settings.url)?;
-    let mut texts = urls.iter().map(|url| url.as_str().trim_end_matches('/').to_owned());
-    let mut builder = SrSettings::new_builder(texts.next().unwrap_or_default());
-    for url in texts {
-        builder.add_url(url);
-    }
-    match Credentials::of(settings)? {
-        Credentials::None => {}
-        Credentials::Basic(username, password) => {
-            builder.set_basic_authorization(&username, password.as_ref().map(ExposeSecret::expose_secret));
-        }
-        Credentials::Token(token) => {
-            builder.set_token_authorization(token.expose_secret());
-        }
-    }
-    builder.set_timeout(settings.request_timeout).build_with(client(settings)?).map_err(|error| unusable(&error))
-}
-
 impl Credentials {
-    fn of(settings: &Settings) -> Result<Self, RegistryFault> {
+    pub(super) fn of(settings: &Settings) -> Result<Self, RegistryFault> {
         match (&settings.username, &settings.password, &settings.token) {
             (None, None, None) => Ok(Self::None),
             (Some(username), password, None) => Ok(Self::Basic(username.clone(), password.clone())),
@@ -130,7 +116,7 @@ impl Credentials {
     }
 }
 
-fn parse_urls(text: &str) -> Result<Vec<Url>, RegistryFault> {
+pub(super) fn parse_urls(text: &str) -> Result<Vec<Url>, RegistryFault> {
     let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(parse_url).collect::<Result<Vec<_>, _>>()?;
     if urls.is_empty() {
         return Err(RegistryFault::Bad("registry.url is empty: give the registry's base URL, such as `http://localhost:8081`".into()));
@@ -150,7 +136,7 @@ fn parse_url(text: &str) -> Result<Url, RegistryFault> {
     Ok(url)
 }
 
-fn client(settings: &Settings) -> Result<ClientBuilder, RegistryFault> {
+pub(super) fn client(settings: &Settings) -> Result<ClientBuilder, RegistryFault> {
     let mut builder = ClientBuilder::new()
         .user_agent(concat!("testudo/", env!("CARGO_PKG_VERSION")))
         .timeout(settings.request_timeout)
@@ -171,17 +157,6 @@ fn same_host_only(attempt: redirect::Attempt<'_>) -> redirect::Action {
     if attempt.previous().len() <= 3 && origin == Some(attempt.url().origin()) { attempt.follow() } else { attempt.stop() }
 }
 
-async fn bounded(mut response: Response) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| chain_of(&error.without_url()))? {
-        if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(format!("the answer is longer than {ANSWER_BYTES_MAX} bytes"));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
 /// The reaction to an answer that is not a success.
 pub(super) fn classify(asked: &str, status: u16, code: u32, message: &str) -> RegistryFault {
     let detail = format!("{asked}: status {status}, code {code}: {message}");
@@ -194,7 +169,7 @@ pub(super) fn classify(asked: &str, status: u16, code: u32, message: &str) -> Re
     }
 }
 
-fn unusable(error: &dyn std::error::Error) -> RegistryFault {
+pub(super) fn unusable(error: &dyn std::error::Error) -> RegistryFault {
     RegistryFault::Bad(format!("failed to set up the registry client: {}", chain_of(error)))
 }
 

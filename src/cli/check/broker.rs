@@ -85,7 +85,7 @@ pub(super) fn look(tenants: &[Tenant], config: &Config, runtime: &Handle, findin
         let Some(inputs) = inputs(tenant, &cluster, findings) else {
             continue;
         };
-        outputs(tenant, &inputs, &cluster, &admin, runtime, findings);
+        outputs(tenant, &inputs, config.engine.ledger, &cluster, &admin, runtime, findings);
         group(tenant, &inputs, config, &*clock, findings);
         transactional_id(tenant, &cluster, findings);
     }
@@ -173,20 +173,21 @@ fn described(cluster: &Cluster, names: &[Arc<str>], findings: &mut Findings) -> 
 fn outputs(
     tenant: &Tenant,
     inputs: &HashMap<Arc<str>, TopicDescription>,
+    with_ledger: bool,
     cluster: &Cluster,
     admin: &AdminClient<DefaultClientContext>,
     runtime: &Handle,
     findings: &mut Findings,
 ) {
-    let wanted = own_topics(tenant, inputs);
+    let wanted = own_topics(tenant, inputs, with_ledger);
     let names: Vec<Arc<str>> = wanted.iter().map(|topic| topic.name.clone()).collect();
     let Some(known) = described(cluster, &names, findings) else {
         return;
     };
     for topic in wanted {
         let (name, partitions) = (&topic.name, topic.partitions);
-        // Of the topics that Testudo makes only changelogs are compacted.
-        let is_changelog = topic.config.iter().any(|(key, _)| key == "cleanup.policy");
+        // Only changelogs must be as wide as something else.
+        let is_changelog = name.ends_with("-changelog");
         match known.get(name).map(|there| there.partitions) {
             Some(there) if is_changelog && there != partitions => findings.wrong(
                 Exit::Incompatible,

@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::findings::Findings;
 use crate::cli::exit::Exit;
 use crate::config::Config;
+use crate::store::lock::holder;
 use crate::tenant::Tenant;
 
-/// RocksDB locks this file of a folder that is open.
-const LOCK_FILE: &str = "LOCK";
 /// A file that is written to see whether files can be.
 const PROBE_FILE: &str = ".testudo-check";
 
@@ -28,7 +26,7 @@ pub(super) fn look(tenants: &[Tenant], config: &Config, findings: &mut Findings)
     }
     for tenant in tenants {
         let folder = dir.join(&tenant.name);
-        match holder(&folder.join(LOCK_FILE)) {
+        match holder(&folder) {
             Ok(None) => findings.fine(format!("{}: its state folder is free", tenant.name)),
             Ok(Some(process)) => findings.wrong(
                 Exit::Usage,
@@ -48,40 +46,9 @@ fn write_probe(dir: &Path) -> io::Result<()> {
     fs::remove_file(&probe)
 }
 
-/// The process that holds a lock on `file`, as Linux tells it.
-///
-/// # Source
-/// proc_locks(5): `1: POSIX  ADVISORY  WRITE 4242 08:01:131074 0 EOF`.
-fn holder(file: &Path) -> io::Result<Option<u32>> {
-    let inode = match fs::metadata(file) {
-        Ok(metadata) => metadata.ino(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    Ok(holder_in(&fs::read_to_string("/proc/locks")?, inode))
-}
-
-fn holder_in(locks: &str, inode: u64) -> Option<u32> {
-    let ending = format!(":{inode}");
-    let holds = |line: &str| {
-        let mut words = line.split_whitespace().skip(4);
-        let process = words.next()?.parse().ok()?;
-        words.next()?.ends_with(&ending).then_some(process)
-    };
-    locks.lines().find_map(holds)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_holder_of_a_lock_is_found_by_inode() {
-        let locks = "1: POSIX  ADVISORY  WRITE 4242 08:01:131074 0 EOF\n2: FLOCK  ADVISORY  WRITE 7 00:1a:9 0 EOF\n";
-
-        assert_eq!(holder_in(locks, 131_074), Some(4_242));
-        assert_eq!(holder_in(locks, 31_074), None);
-    }
 
     #[test]
     fn a_folder_that_is_not_there_yet_is_judged_by_its_parent_and_left_as_it_was() {

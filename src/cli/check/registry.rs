@@ -7,6 +7,7 @@ use crate::cli::exit::Exit;
 use crate::config::Config;
 use crate::engine::branch::alert::alert_schema;
 use crate::engine::job::output_avro;
+use crate::ledger;
 use crate::tenant::{Source, Tenant};
 
 /// Looks at everything the tenants need from the registry.
@@ -22,20 +23,20 @@ pub(super) async fn look(tenants: &[Tenant], config: &Config, findings: &mut Fin
     findings.fine(format!("registry {url} answers"));
     for tenant in tenants {
         for source in &tenant.sources {
-            for topic in &source.topics {
-                input(tenant, source, topic, &registry, findings).await;
+            for subject in source.subjects() {
+                input(tenant, source, &subject, &registry, findings).await;
             }
         }
-        for (topic, schema) in output_schemas(tenant) {
+        let ledger = config.engine.ledger.then(|| (tenant.ledger_topic().to_string(), Ok(ledger::record::SCHEMA.to_owned())));
+        for (topic, schema) in output_schemas(tenant).into_iter().chain(ledger) {
             output(tenant, &topic, schema, &registry, findings).await;
         }
     }
 }
 
-async fn input(tenant: &Tenant, source: &Source, topic: &str, registry: &Registry, findings: &mut Findings) {
-    let subject = format!("{topic}-value");
+async fn input(tenant: &Tenant, source: &Source, subject: &str, registry: &Registry, findings: &mut Findings) {
     let about = format!("{}: subject {subject}", tenant.name);
-    let latest = match registry.latest(&subject).await {
+    let latest = match registry.latest(subject).await {
         Ok(Some(latest)) => latest,
         Ok(None) => {
             return findings.wrong(

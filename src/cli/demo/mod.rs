@@ -21,7 +21,7 @@ use super::sinks::Sinks;
 use crate::clock::{Deadline, SystemClock};
 use crate::config::Config;
 use crate::http;
-use crate::stack::{Options, Ports, Stack};
+use crate::stack::{Options, Stack};
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::Metrics;
 use crate::tenant::Tenant;
@@ -61,7 +61,7 @@ pub struct Args {
 /// Runs the demonstration.
 pub fn run(args: Args, config: Config) -> anyhow::Result<()> {
     show::step("starting Kafka, the schema registry and MongoDB");
-    let options = Options { dir: args.dir.clone(), ports: Ports::Usual, kafka_heap_mib: 512, fast_failure_settings: false };
+    let options = Options { dir: args.dir.clone(), ..Options::default() };
     let mut stack = Stack::up(options).context("failed to start the local stack").exit(Exit::Unreachable)?;
     show::endpoints(&stack);
     let ended = demonstrate(&args, config, &stack);
@@ -90,7 +90,7 @@ fn demonstrate(args: &Args, mut config: Config, stack: &Stack) -> anyhow::Result
         runtime.block_on(http::serve(&config.http, around.metrics.clone(), around.health.clone(), info)).context("failed to serve HTTP")?;
     println!("  health and metrics   http://{}/readyz  http://{}/metrics", server.addr, server.addr);
     let service = Service::start(&config, tenants.clone(), &around)?;
-    let sinks = Sinks::start(&config, &tenants, &around)?;
+    let sinks = Sinks::start(&config, &tenants, &around, service.gates())?;
     let worked = work(args, &config, &tenant, clients, &service, &sinks);
     let waited = if args.keep && worked.is_ok() { wait_for_interrupt(&runtime) } else { Ok(()) };
     let totals = service.totals();

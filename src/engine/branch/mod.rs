@@ -109,5 +109,6 @@ fn refusal(admitted: &Admitted, row: usize, stage: &str, reason: &'static str, d
         reason,
         detail,
         schema_id: Some(admitted.schema_ids.value(row)),
+        reader_schema: None,
     }
 }

@@ -72,7 +72,7 @@ impl Claims {
         }
     }
 
-    /// Topics that Testudo names: dead letters and changelogs.
+    /// Topics that Testudo names: dead letters, ledger, verdicts on schemas, events and changelogs.
     fn derived(
         &mut self,
         path: &Path,
@@ -81,11 +81,15 @@ impl Claims {
         inputs: &BTreeMap<&str, &Located<String>>,
         findings: &mut Findings,
     ) {
-        let dead_letters = format!("{}-dead-letters", tenant.value);
-        if let Some(source) = inputs.get(dead_letters.as_str()) {
-            findings.fault(*source, format!("topic `{dead_letters}` holds the tenant's own dead letters: it cannot be its input"));
+        for (ending, what) in
+            [("dead-letters", "dead letters"), ("ledger", "ledger"), ("schemas", "verdicts on schemas"), ("events", "events")]
+        {
+            let topic = format!("{}-{ending}", tenant.value);
+            if let Some(source) = inputs.get(topic.as_str()) {
+                findings.fault(*source, format!("topic `{topic}` holds the tenant's own {what}: it cannot be its input"));
+            }
+            self.name(path, tenant, topic, format!("the {what} of the tenant"), findings);
         }
-        self.name(path, tenant, dead_letters, "the dead letters of the tenant".into(), findings);
         for window in &file.windows {
             let source = window.from.as_ref().and_then(|from| file.sources.iter().find(|source| source.name.value == from.value));
             let is_legal = names::check_own(&window.name.value).is_ok();

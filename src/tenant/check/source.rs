@@ -1,7 +1,7 @@
 //! Sources: reader schema and columns, key, event time, bounds.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use crate::tenant::expression::types::sql_type;
 use crate::tenant::expression::{Compiler, Expression};
 use crate::tenant::file::RawSource;
 use crate::tenant::located::{Findings, Located};
-use crate::tenant::model::{NonFinite, Source};
+use crate::tenant::model::{NonFinite, OnNewSchema, Source};
 use crate::tenant::names;
+use crate::tenant::subject::SubjectNaming;
 
 /// How far ahead of its Kafka timestamp an event may be, unless declared.
 const MAX_FUTURE: Duration = Duration::from_secs(600);
@@ -39,6 +40,10 @@ pub(super) struct SourceDraft {
     partitioner: Partitioner,
     non_finite: NonFinite,
     record_bytes_max: usize,
+    on_new_schema: OnNewSchema,
+    subject: SubjectNaming,
+    records: Vec<String>,
+    schema_file: PathBuf,
 }
 
 /// The columns that expressions see.
@@ -54,10 +59,14 @@ impl SourceDraft {
     /// The source, when nothing was wrong.
     pub(super) fn finish(self) -> Option<Source> {
         let columns = self.columns?;
+        let reader = match self.subject.is_shared() {
+            true => Arc::new(Arc::unwrap_or_clone(columns.reader).for_types(self.records.clone())),
+            false => columns.reader,
+        };
         Some(Source {
             name: self.name,
             topics: self.topics,
-            reader: columns.reader,
+            reader,
             columns: columns.schema,
             tenant_columns: columns.tenant_columns,
             key: self.key?,
@@ -66,6 +75,10 @@ impl SourceDraft {
             partitioner: self.partitioner,
             non_finite: self.non_finite,
             record_bytes_max: self.record_bytes_max,
+            on_new_schema: self.on_new_schema,
+            subject: self.subject,
+            records: self.records,
+            schema_file: self.schema_file,
         })
     }
 }
@@ -74,6 +87,7 @@ impl SourceDraft {
 pub(super) fn check(path: &Path, raw: &RawSource, compiler: &Compiler, findings: &mut Findings) -> SourceDraft {
     let columns = reader(path, raw, findings).and_then(|(reader, at)| source_columns(reader, &at, raw, findings));
     let (mut key, mut event_time) = (None, None);
+    let records = columns.as_ref().map(|columns| records(raw, &columns.reader, findings)).unwrap_or_default();
     if let Some(columns) = &columns {
         key = raw.key.as_ref().and_then(|sql| key_of(sql, columns, compiler, findings));
         event_time = raw.event_time.as_ref().and_then(|sql| event_time_of(sql, columns, compiler, findings));
@@ -88,7 +102,41 @@ pub(super) fn check(path: &Path, raw: &RawSource, compiler: &Compiler, findings:
         partitioner: raw.partitioner.unwrap_or_default(),
         non_finite: raw.non_finite.unwrap_or(NonFinite::Refuse),
         record_bytes_max: raw.record_bytes_max.as_ref().map_or(RECORD_BYTES_MAX, |bytes| record_bytes_max(bytes, findings)),
+        on_new_schema: raw.on_new_schema.unwrap_or_default(),
+        subject: raw.subject.unwrap_or_default(),
+        records,
+        schema_file: schema_at(path, raw).map(|(_, file)| file).unwrap_or_default(),
     }
+}
+
+/// The record types that a source reads: those declared, else the reader schema's own.
+fn records(raw: &RawSource, reader: &ReaderSchema, findings: &mut Findings) -> Vec<String> {
+    let Some(first) = raw.records.first() else {
+        return vec![reader.full_name()];
+    };
+    if !raw.subject.unwrap_or_default().is_shared() {
+        findings
+            .fault(
+                first,
+                "`records` says which of several record types in a topic are read, but this source's subjects are one for each topic",
+            )
+            .help(format!("add {}.subject = \"record\" or \"topic-record\", as the producers have it, or drop `records`", raw.name.key));
+    }
+    for record in &raw.records {
+        if !reader.is_named_for(&record.value) {
+            findings
+                .fault(
+                    record,
+                    format!(
+                        "records of type `{}` can never be read with the reader schema, which is `{}`",
+                        record.value,
+                        reader.full_name()
+                    ),
+                )
+                .help("give the reader schema the other name as an alias, or declare a source of its own for it");
+        }
+    }
+    raw.records.iter().map(|record| record.value.clone()).collect()
 }
 
 fn record_bytes_max(bytes: &Located<i64>, findings: &mut Findings) -> usize {
@@ -102,13 +150,19 @@ fn record_bytes_max(bytes: &Located<i64>, findings: &mut Findings) -> usize {
     }
 }
 
-/// The reader schema, and the value of the tenant file that names it.
-fn reader(path: &Path, raw: &RawSource, findings: &mut Findings) -> Option<(ReaderSchema, Located<String>)> {
+/// The value of the tenant file that names the reader schema, and the schema's file.
+fn schema_at(path: &Path, raw: &RawSource) -> Option<(Located<String>, PathBuf)> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let first_topic = raw.topics.first();
     let by_default = first_topic.map(|topic| topic.with(format!("../avro/{}-value.avsc", topic.value)));
     let at = raw.schema.clone().or(by_default)?;
     let file = folder.join(&at.value);
+    Some((at, file))
+}
+
+/// The reader schema, and the value of the tenant file that names it.
+fn reader(path: &Path, raw: &RawSource, findings: &mut Findings) -> Option<(ReaderSchema, Located<String>)> {
+    let (at, file) = schema_at(path, raw)?;
     let json = match fs::read_to_string(&file) {
         Ok(json) => json,
         Err(error) => {

@@ -1,0 +1,182 @@
+//! What all cases came to: a line each in `crash.csv`, a row for each kind of fault in `docs/reliability.md`.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use testudo::stack::versions;
+
+use super::fault::Fault;
+use super::trial::{Case, Outcome};
+
+/// A case that was run.
+pub struct Line {
+    /// The case.
+    pub case: Case,
+    /// How long it took.
+    pub took: Duration,
+    /// What it came to, or why it did not come to its end.
+    pub result: Result<Outcome, String>,
+}
+
+/// Collects lines.
+pub struct Scorecard {
+    csv: csv::Writer<File>,
+    lines: Vec<Line>,
+}
+
+impl Line {
+    /// Whether everything was as it should be.
+    pub fn is_good(&self) -> bool {
+        self.result.as_ref().is_ok_and(|outcome| outcome.verdict.is_clean())
+    }
+
+    /// What was wrong; empty when nothing was.
+    pub fn fault_found(&self) -> String {
+        match &self.result {
+            Ok(outcome) => outcome.verdict.findings.join("\n"),
+            Err(failure) => failure.clone(),
+        }
+    }
+}
+
+impl Scorecard {
+    /// A new one; its CSV file begins anew.
+    pub fn begin() -> Result<Self, Failed> {
+        let mut csv = csv::Writer::from_path(csv_path())?;
+        csv.write_record([
+            "fault",
+            "step",
+            "seed",
+            "instances",
+            "records",
+            "losses",
+            "duplicates",
+            "wrong",
+            "dirty",
+            "stale",
+            "open",
+            "recovery_ms",
+            "took_ms",
+            "finding",
+        ])?;
+        Ok(Self { csv, lines: Vec::new() })
+    }
+
+    /// Adds a line, at once in the file too.
+    pub fn add(&mut self, line: Line) -> Result<(), Failed> {
+        let (name, step, seed) = (line.case.fault.name(), line.case.fault.step(), line.case.seed);
+        let mut fields = vec![name.to_owned(), step.to_owned(), seed.to_string()];
+        match &line.result {
+            Ok(Outcome { verdict, recovery, instances }) => {
+                let numbers =
+                    [verdict.records, verdict.losses, verdict.duplicates, verdict.wrong, verdict.dirty, verdict.stale, verdict.open];
+                fields.push(instances.to_string());
+                fields.extend(numbers.map(|number| number.to_string()));
+                fields.push(recovery.map(|recovery| recovery.as_millis().to_string()).unwrap_or_default());
+            }
+            Err(_) => fields.extend(std::iter::repeat_n(String::new(), 9)),
+        }
+        fields.push(line.took.as_millis().to_string());
+        fields.push(line.fault_found().lines().next().unwrap_or_default().to_owned());
+        self.csv.write_record(&fields)?;
+        self.csv.flush()?;
+        self.lines.push(line);
+        Ok(())
+    }
+
+    /// How many cases were not as they should be.
+    pub fn bad(&self) -> usize {
+        self.lines.iter().filter(|line| !line.is_good()).count()
+    }
+
+    /// The table for people; `command` is what wrote it, `took` how long that was.
+    pub fn table(&self, command: &str, took: Duration) -> String {
+        let records: u64 = self.lines.iter().filter_map(|line| line.result.as_ref().ok()).map(|outcome| outcome.verdict.records).sum();
+        let mut text = format!(
+            "Written by `{command}` on {}; {}; {} cases over {records} records in {} min, {} of them bad.\n\n",
+            chrono::Utc::now().format("%Y-%m-%d"),
+            machine_and_versions(),
+            self.lines.len(),
+            took.as_secs().div_ceil(60),
+            self.bad(),
+        );
+        text += "| fault | step | runs | records | lost | double | wrong | dirty reads | stale overwrites | left open | recovery ms, median | worst | bad runs |\n";
+        text += "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+        for fault in Fault::all() {
+            let lines: Vec<&Line> = self.lines.iter().filter(|line| line.case.fault.name() == fault.name()).collect();
+            row(&mut text, fault.name(), fault.step(), &lines);
+        }
+        row(&mut text, "**all**", "", &self.lines.iter().collect::<Vec<_>>());
+        text
+    }
+}
+
+fn row(text: &mut String, name: &str, step: &str, lines: &[&Line]) {
+    if lines.is_empty() {
+        return;
+    }
+    let outcomes: Vec<&Outcome> = lines.iter().filter_map(|line| line.result.as_ref().ok()).collect();
+    let sum = |number: fn(&Outcome) -> u64| outcomes.iter().map(|outcome| number(outcome)).sum::<u64>();
+    let mut recoveries: Vec<u128> = outcomes.iter().filter_map(|outcome| outcome.recovery).map(|recovery| recovery.as_millis()).collect();
+    recoveries.sort_unstable();
+    let shown = |recovery: Option<&u128>| recovery.map_or_else(|| "–".to_owned(), u128::to_string);
+    let written = writeln!(
+        text,
+        "| {name} | {step} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        lines.len(),
+        sum(|outcome| outcome.verdict.records),
+        sum(|outcome| outcome.verdict.losses),
+        sum(|outcome| outcome.verdict.duplicates),
+        sum(|outcome| outcome.verdict.wrong),
+        sum(|outcome| outcome.verdict.dirty),
+        sum(|outcome| outcome.verdict.stale),
+        sum(|outcome| outcome.verdict.open),
+        shown(recoveries.get(recoveries.len() / 2)),
+        shown(recoveries.last()),
+        lines.iter().filter(|line| !line.is_good()).count(),
+    );
+    written.expect("a String takes everything");
+}
+
+/// Cores, processor, memory, and what ran.
+pub fn machine_and_versions() -> String {
+    let field = |path: &str, name: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start_matches([' ', '\t', ':']).to_owned())).unwrap_or_default()
+    };
+    let memory_kib: u64 = field("/proc/meminfo", "MemTotal").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    format!(
+        "{} cores ({}), {} GiB; Testudo {}, librdkafka {}, {} (one broker, replication 1), {}, {}",
+        std::thread::available_parallelism().map_or(0, usize::from),
+        field("/proc/cpuinfo", "model name"),
+        memory_kib.div_ceil(1 << 20),
+        env!("CARGO_PKG_VERSION"),
+        rdkafka::util::get_rdkafka_version().1,
+        versions::KAFKA.title,
+        versions::REGISTRY.title,
+        versions::MONGOD.title,
+    )
+}
+
+/// Where the lines go.
+pub fn csv_path() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("crash.csv")
+}
+
+/// Replaces what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->` in `docs/reliability.md`.
+pub fn publish(name: &str, text: &str) -> Result<(), Failed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.md");
+    let page = fs::read_to_string(&path)?;
+    Ok(fs::write(&path, replaced(&page, name, text)?)?)
+}
+
+fn replaced(page: &str, name: &str, text: &str) -> Result<String, Failed> {
+    let (begin, end) = (format!("<!-- {name}:begin -->\n"), format!("<!-- {name}:end -->"));
+    let missing = || format!("the page has no place for {name}");
+    let (before, rest) = page.split_once(&begin).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
+    Ok(format!("{before}{begin}\n{text}\n{end}{after}"))
+}

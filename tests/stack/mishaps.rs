@@ -1,0 +1,194 @@
+//! Operators' mistakes: topics deleted, cut, widened, groups set elsewhere. Each is refused with what to do, and what to do works.
+
+use std::fs;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use testudo::stack::Stack;
+
+use crate::Test;
+use crate::damage::{aside, asked, ran, refused, without_mongo};
+use crate::job::{Job, PATIENCE, READING, wait_for};
+
+pub const TESTS: &[Test] = &[
+    ("f44_f45_a_changelog_deleted_or_cut_is_refused", changelog_lost),
+    ("f46_a_recreated_input_topic_is_refused", input_recreated),
+    ("f47_added_partitions_are_refused_with_the_numbers", partitions_added),
+    ("f48_c100_a_group_that_was_set_elsewhere_is_refused", group_moved),
+    ("reset_begins_again_on_record", reset),
+];
+
+const RUN: [&str; 2] = ["run", "--drain"];
+
+/// A tenant without sinks that has read 1,000 records and left its group.
+fn drained<'s>(stack: &'s Stack, partitions: i32) -> Result<Job<'s>, Failed> {
+    let job = Job::new(stack, &without_mongo(), &[("NAME-in", READING)])?;
+    // A member that has ended would count until its session does.
+    let config = fs::read_to_string(job.path("testudo.toml"))?;
+    fs::write(job.path("testudo.toml"), format!("{config}[engine]\nstatic_membership = false\n"))?;
+    job.create_topic(&job.topic("in"), partitions)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, 1_000, None, &[])?;
+    job.drain()?;
+    Ok(job)
+}
+
+fn admin(job: &Job<'_>) -> Result<AdminClient<DefaultClientContext>, Failed> {
+    Ok(job.client().create()?)
+}
+
+fn changelog(job: &Job<'_>) -> String {
+    format!("{}-zoo_analytics-{}-changelog", job.name, job.topic("in"))
+}
+
+fn recreate(job: &Job<'_>, topic: &str, partitions: i32) -> Result<(), Failed> {
+    for answer in job.block_on(admin(job)?.delete_topics(&[topic], &AdminOptions::new()))? {
+        answer.map_err(|(topic, code)| format!("{topic} not deleted: {code}"))?;
+    }
+    wait_for("the topic to be made again", || Ok(job.create_topic(topic, partitions).is_ok()))
+}
+
+/// Deletes the first records of the changelog's partition 0, as a wrong `cleanup.policy` would.
+fn cut(job: &Job<'_>) -> Result<(), Failed> {
+    let (admin, topic) = (admin(job)?, changelog(job));
+    let policy = |policy: &'static str| {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("cleanup.policy", policy);
+        job.block_on(admin.alter_configs(&[change], &AdminOptions::new()))
+    };
+    policy("delete")?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, 0, Offset::Offset(2))?;
+    wait_for("the cut", || {
+        let deleted = job.block_on(admin.delete_records(&list, &AdminOptions::new()))?;
+        Ok(deleted.elements().iter().all(|element| element.error().is_ok()))
+    })?;
+    policy("compact")?;
+    Ok(())
+}
+
+fn changelog_lost(stack: &Stack) -> Result<(), Failed> {
+    let job = drained(stack, 1)?;
+    let state = job.path("state").join(&job.name);
+    fs::rename(&state, job.path("copy"))?;
+    cut(&job)?;
+    refused(&job, &RUN, 5, &["begins at 2, 0 is needed", "--accept-state-loss zoo_analytics"])?;
+    fs::remove_dir_all(&state)?;
+    // The local state is whole and needs nothing of it.
+    fs::rename(job.path("copy"), &state)?;
+    job.drain()?;
+    job.audit()?;
+
+    recreate(&job, &changelog(&job), 1)?;
+    refused(&job, &RUN, 5, &["was deleted and created again", "--accept-state-loss zoo_analytics"])?;
+    fs::remove_dir_all(&state)?;
+    refused(&job, &RUN, 5, &["knows nothing of it", "--accept-state-loss zoo_analytics"])?;
+    refused(&job, &[&RUN[..], &["--accept-state-loss", "nonsense"]].concat(), 2, &["there is no window `nonsense`"])?;
+    let (code, text) = ran(&job, &[&RUN[..], &["--accept-state-loss", "all"]].concat())?;
+    assert_eq!(code, Some(0), "{text}");
+    let events = job.read(&job.topic("events"))?;
+    let accepted = |event: &&crate::job::Seen| event.key.as_deref() == Some(b"accept-state-loss");
+    assert_eq!(events.iter().filter(accepted).count(), 1, "the loss is on record");
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 2, 100, None, &[])?;
+    job.drain()?;
+
+    job.produce(&changelog(&job), 0, Some(b"hello"), Some(b"world"), 1)?;
+    fs::remove_dir_all(&state)?;
+    refused(&job, &RUN, 5, &["somebody else writes to it"])
+}
+
+fn input_recreated(stack: &Stack) -> Result<(), Failed> {
+    let job = drained(stack, 1)?;
+    recreate(&job, &job.topic("in"), 1)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 2, 2_000, None, &[])?;
+
+    refused(&job, &RUN, 5, &["input topic was deleted and created again", "testudo reset"])?;
+    // On an empty disk the changelog tells.
+    fs::remove_dir_all(job.path("state"))?;
+    refused(&job, &RUN, 5, &["input topic was deleted and created again", "testudo reset"])
+}
+
+fn partitions_added(stack: &Stack) -> Result<(), Failed> {
+    let job = drained(stack, 2)?;
+    let topic = job.topic("in");
+    for answer in job.block_on(admin(&job)?.create_partitions(&[NewPartitions::new(&topic, 3)], &AdminOptions::new()))? {
+        answer.map_err(|(topic, code)| format!("{topic} not widened: {code}"))?;
+    }
+    let has_grown = || -> Result<bool, Failed> {
+        let consumer: BaseConsumer = job.client().create()?;
+        let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
+        Ok(metadata.topics().iter().all(|topic| topic.partitions().len() == 3))
+    };
+    wait_for("three partitions", has_grown)?;
+
+    refused(&job, &RUN, 5, &["had 2 partitions and has 3 now", "KEY-1", "testudo reset"])
+}
+
+/// Sets the group of a tenant that stands still.
+fn set_group(job: &Job<'_>, position: i64) -> Result<(), Failed> {
+    let mut client = job.client();
+    client.set("group.id", &job.name).set("enable.auto.commit", "false");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&job.topic("in"), 0, Offset::Offset(position))?;
+    wait_for("the group to be set", || {
+        let consumer: BaseConsumer = client.create()?;
+        Ok(consumer.commit(&list, CommitMode::Sync).is_ok())
+    })
+}
+
+fn group_moved(stack: &Stack) -> Result<(), Failed> {
+    let job = drained(stack, 1)?;
+    set_group(&job, 400)?;
+    refused(&job, &RUN, 5, &["the state stands at 1000, the group at 400", "KAFKA-20734", "set the group to 1000"])?;
+    set_group(&job, 1_000)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 2, 1_000, None, &[])?;
+    set_group(&job, 1_500)?;
+    refused(&job, &RUN, 5, &["stands at 1000, the group at 1500", "testudo skip"])?;
+    for answer in job.block_on(admin(&job)?.delete_groups(&[&job.name], &AdminOptions::new()))? {
+        answer.map_err(|(group, code)| format!("{group} not deleted: {code}"))?;
+    }
+    refused(&job, &RUN, 5, &["the group at no position", "its offsets expired"])?;
+
+    set_group(&job, 1_000)?;
+    job.drain()?;
+    job.audit()
+}
+
+fn reset(stack: &Stack) -> Result<(), Failed> {
+    let job = drained(stack, 2)?;
+    let tenant = job.path("tenants/tenant.toml").display().to_string();
+    let running = job.start("one", &[])?;
+    wait_for("readiness", || Ok(asked(&running, "/readyz")?.contains("200 OK")))?;
+    refused(&job, &["reset", &tenant, "--yes"], 6, &["stop it first"])?;
+    running.terminate()?;
+    refused(&job, &["reset", &tenant], 2, &["moved aside", "deleted, created again empty", "give --yes"])?;
+    refused(&job, &["reset", &tenant, "--to", "nonsense/0=5", "--yes"], 2, &["names no position"])?;
+    assert_eq!(aside(&job, "reset")?, 0, "nothing was done so far");
+
+    let (code, text) = ran(&job, &["reset", &tenant, "--yes"])?;
+
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(aside(&job, "reset")?, 1);
+    assert_eq!(job.committed()?, 0, "the group stands at the first records");
+    let read = job.drain()?;
+    assert_eq!(read.get("records"), Some(&1_000.0), "everything is read again");
+    let events = job.read(&job.topic("events"))?;
+    let values = events.iter().filter_map(|event| serde_json::from_slice::<serde_json::Value>(event.value.as_deref()?).ok());
+    let values: Vec<serde_json::Value> =
+        values.filter(|event| event["event"].as_str().is_some_and(|kind| kind.starts_with("reset"))).collect();
+    assert_eq!(values.iter().map(|event| event["event"].as_str().unwrap_or_default()).collect::<Vec<_>>(), ["reset-begun", "reset"]);
+    let old: i64 =
+        values[1]["detail"]["old_positions"].as_object().ok_or("positions")?.values().filter_map(serde_json::Value::as_i64).sum();
+    assert_eq!(old, 1_000, "the old positions are on record");
+    // The state is what the input says, on an empty disk too.
+    fs::remove_dir_all(job.path("state"))?;
+    std::thread::sleep(Duration::from_millis(100));
+    job.drain()?;
+    Ok(())
+}
