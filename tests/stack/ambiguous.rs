@@ -19,25 +19,29 @@ use crate::proxy::{Api, Fault, Proxy, Rule};
 pub const TESTS: &[Test] = &[
     ("proxy_eos8_an_end_whose_answer_is_cut_off_counts_once_and_costs_the_producer", end_applied_connection_cut),
     ("proxy_eos7_an_end_that_is_never_answered_is_not_guessed", end_applied_never_answered),
-    ("proxy_eos8_an_end_cut_off_before_the_broker_is_sent_again", end_cut_off),
-    ("proxy_eos7_an_end_that_never_arrives_is_not_guessed", end_lost),
     ("proxy_eos8_an_end_that_comes_late_does_not_end_the_next_transaction", end_held),
     ("proxy_eos8_an_end_comes_late_and_the_client_is_silent_about_it", end_held_in_silence),
     ("proxy_positions_that_come_late_do_not_get_into_the_next_transaction", positions_held),
     ("proxy_kafka_17754_a_producer_that_is_kept_is_hit_by_a_late_end", a_kept_producer_is_hit),
     ("proxy_an_end_that_comes_twice_counts_once", end_twice),
+    ("proxy_records_slower_than_the_transaction_are_produced_again", records_slow),
+    ("proxy_a_session_lost_during_a_commit_aborts_it", session_lost),
+    ("proxy_connections_cut_at_every_step_of_a_transaction", cut_everywhere),
+];
+
+/// The rest, beside the crash matrix: `make crash TESTS=proxy_`.
+pub const LONG_TESTS: &[Test] = &[
+    ("proxy_eos8_an_end_cut_off_before_the_broker_is_sent_again", end_cut_off),
+    ("proxy_eos7_an_end_that_never_arrives_is_not_guessed", end_lost),
     ("proxy_eos8_a_slow_end_costs_the_producer", end_slow),
     ("proxy_positions_lost_on_the_way_abort_or_are_sent_again", positions_lost),
     ("proxy_positions_taken_without_an_answer_count_once", positions_unanswered),
     ("proxy_a_group_added_to_a_transaction_without_an_answer", group_unanswered),
     ("proxy_slow_partitions_of_a_transaction", partitions_slow),
-    ("proxy_records_slower_than_the_transaction_are_produced_again", records_slow),
     ("proxy_records_taken_without_an_answer_are_not_doubled", records_unanswered),
     ("proxy_producers_initialised_without_an_answer", init_unanswered),
     ("proxy_committed_positions_that_come_late", committed_late),
     ("proxy_fetches_cut_off_lose_and_double_nothing", fetches_cut),
-    ("proxy_a_session_lost_during_a_commit_aborts_it", session_lost),
-    ("proxy_connections_cut_at_every_step_of_a_transaction", cut_everywhere),
 ];
 
 /// Records in the input, cut into epochs of at most [`EPOCH`].

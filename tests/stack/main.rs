@@ -42,13 +42,12 @@ const CALM: &[&[Test]] = &[
     damage::TESTS,
     mishaps::TESTS,
     schema_cli::TESTS,
-    mongo::TESTS,
     planted::TESTS,
     storm::TESTS,
 ];
 
-/// What it runs one by one: tests that stop servers, stand in the broker's way or look at the clock.
-const ROUGH: &[&[Test]] = &[recovery::TESTS, outage::TESTS, servers::TESTS, ambiguous::TESTS, hijack::TESTS];
+/// What it runs one by one: tests that stop servers, make them fail, stand in the broker's way or look at the clock.
+const ROUGH: &[&[Test]] = &[mongo::TESTS, recovery::TESTS, outage::TESTS, servers::TESTS, ambiguous::TESTS, hijack::TESTS];
 
 /// So many of the calm ones at a time; they wait more than they work.
 const CALM_THREADS: usize = 3;
@@ -57,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::from_args();
     let (calm, rough) = match matrix::full::repeat() {
         // `make crash`.
-        Some(_) => (Vec::new(), [matrix::full::LONG_TESTS, storm::LONG_TESTS, recovery::LONG_TESTS].concat()),
+        Some(_) => (Vec::new(), [matrix::full::LONG_TESTS, storm::LONG_TESTS, recovery::LONG_TESTS, ambiguous::LONG_TESTS].concat()),
         None => (CALM.concat(), ROUGH.concat()),
     };
     if arguments.list {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testudo::engine::worker::WorkerFault;
+use testudo::kafka::TopicPartition;
 
 use super::client::Process;
 use super::faults::Fault;
@@ -20,6 +21,8 @@ use super::random::Random;
 use super::registry::Registry;
 use super::tail::Tail;
 
+/// Input stays for so long after it was read.
+const RETENTION: Duration = Duration::from_secs(60);
 /// So many workers stand above each other at most.
 const DEPTH_MAX: usize = 3;
 
@@ -55,6 +58,8 @@ pub struct World {
     plan: Plan,
     random: RefCell<Random>,
     depth: Cell<usize>,
+    /// Since when, and up to where, input was read.
+    retained: RefCell<(Duration, Vec<(TopicPartition, i64)>)>,
     violation: RefCell<Option<String>>,
 }
 
@@ -72,6 +77,7 @@ impl Running {
             plan: plan.clone(),
             random: RefCell::new(Random::new(plan.seed, 3)),
             depth: Cell::new(0),
+            retained: RefCell::default(),
             violation: RefCell::new(None),
             shared,
         });
@@ -175,7 +181,7 @@ impl World {
         if self.strikes(Fault::Compaction, 2_500) {
             self.compact();
         }
-        if self.strikes(Fault::Truncation, 1_500) {
+        if self.depth.get() == 0 && self.strikes(Fault::Truncation, 1_500) {
             self.truncate();
         }
         if self.below(4) == 0 {
@@ -197,17 +203,23 @@ impl World {
         cluster.topics.values_mut().filter(|topic| topic.is_compacted).flat_map(|topic| &mut topic.logs).for_each(super::log::Log::compact);
     }
 
-    /// Deletes input that the group and every consumer have read: retention outlasts any zombie.
+    /// Deletes input that the group had read a while ago, and every consumer has: retention outlasts zombies.
     fn truncate(&self) {
-        let mut cluster = self.shared.cluster();
+        let now = self.shared.now();
+        let (mut cluster, mut retained) = (self.shared.cluster(), self.retained.borrow_mut());
+        if now.saturating_sub(retained.0) < RETENTION {
+            return;
+        }
+        for (partition, low) in std::mem::take(&mut retained.1) {
+            let fetched = cluster.clients.values().filter_map(|client| client.fetching.get(&partition)).map(|fetching| fetching.position);
+            let fetched = fetched.min().unwrap_or(low);
+            cluster.log(&partition).truncate(low.min(fetched));
+        }
         for partition in cluster.shared_out.clone() {
             let committed = cluster.group.positions(std::slice::from_ref(&partition), false).ok().and_then(|positions| positions[0]);
-            let fetched = cluster.clients.values().filter_map(|client| client.fetching.get(&partition)).map(|fetching| fetching.position);
-            let fetched = fetched.min().unwrap_or(i64::MAX);
-            if let Some(committed) = committed {
-                cluster.log(&partition).truncate(committed.min(fetched));
-            }
+            retained.1.extend(committed.map(|committed| (partition, committed)));
         }
+        retained.0 = now;
     }
 
     /// A turn of a worker that is not in one.
