@@ -134,6 +134,11 @@ impl<B: Broker> Worker<B> {
         let mut all = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
             let low = self.consumer.watermarks(partition, POSITIONS_WAIT)?.low;
+            let committed = match committed {
+                // Others may have gone on, and retention after them, between the two answers.
+                Some(before) if before < low => self.consumer.committed(std::slice::from_ref(partition), POSITIONS_WAIT)?.pop().flatten(),
+                committed => committed,
+            };
             if let Some(committed) = committed.filter(|committed| *committed < low) {
                 return Err(RestoreFault::Refused {
                     partition: partition.clone(),

@@ -52,8 +52,8 @@ impl Cluster {
             .set("session.timeout.ms", "10000")
             .set("fetch.queue.backoff.ms", "2")
             .set("fetch.wait.max.ms", "50")
-            .set("queued.min.messages", "50000")
-            .set("queued.max.messages.kbytes", "32768")
+            .set("queued.min.messages", "20000")
+            .set("queued.max.messages.kbytes", "8192")
             .set("check.crcs", "true")
             .set("topic.metadata.refresh.interval.ms", "10000");
         for (key, value) in &self.settings.consumer {

@@ -3,6 +3,7 @@
 //! One worker thread owns it. The client's rebalance callback only notes the event ([`super::client`]); librdkafka waits
 //! until the worker assigns or unassigns, so the worker can commit first (EOS-5).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ pub struct Member {
     client: BaseConsumer<Callbacks>,
     /// A rebalance that was handed out and not answered yet; the client cannot close before it is.
     unanswered: Option<Rebalance>,
+    /// The partitions that are assigned, and the member id under which the first of them was.
+    held: BTreeSet<TopicPartition>,
+    held_as: Option<String>,
 }
 
 impl Member {
@@ -43,7 +47,20 @@ impl Member {
         let attempted = || format!("subscribe to {}", names.join(", "));
         let fetched = FetchQueue::new(client.client()).ok_or_else(|| Failure::new(Reaction::Stop, attempted(), "no queue"))?;
         client.subscribe(&names).map_err(|error| Failure::of(attempted(), &error))?;
-        Ok(Self { fetched, client, unanswered: None })
+        Ok(Self { fetched, client, unanswered: None, held: BTreeSet::new(), held_as: None })
+    }
+
+    /// A client whose session ends while a rebalance is unanswered joins as a new member and keeps its partitions without a word
+    /// (librdkafka 2.12.1, `rd_kafka_cgrp_revoke_all_rejoin_maybe`): somebody else may have worked on them since, and the new
+    /// membership would let stale work through.
+    fn is_who_it_was(&self, attempted: &str) -> Result<(), Failure> {
+        let (Some(before), false) = (&self.held_as, matches!(self.unanswered, Some(Rebalance::Lost(_)))) else { return Ok(()) };
+        match ffi::membership(self.client.client()) {
+            Some((member, _)) if !member.is_empty() && member != *before => {
+                Err(Failure::new(Reaction::Rejoin, attempted, "this consumer has become another member, and holds what the old one had"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Serves rebalances and errors. Records come through [`FetchQueue`]; one that was fetched before its partition was
@@ -87,6 +104,7 @@ impl GroupConsumer for Member {
         let mut polled = Polled::default();
         let mut runs = Runs::default();
         self.serve_events(&mut polled, &mut runs)?;
+        self.is_who_it_was("poll")?;
         let mut next_wait = if polled.rebalances.is_empty() { wait } else { Duration::ZERO };
         let mut errors = Vec::new();
         while runs.records < records_max && runs.bytes < SLICE_BYTES_MAX {
@@ -118,6 +136,10 @@ impl GroupConsumer for Member {
         if partitions.is_empty() {
             return Ok(());
         }
+        if self.held_as.is_none() {
+            self.held_as = Some(ffi::membership(self.client.client()).map(|(member, _)| member).unwrap_or_default());
+        }
+        self.held.extend(partitions.iter().map(|(partition, _)| partition.clone()));
         for (partition, _) in partitions {
             self.fetched.forward(self.client.client(), &partition.topic, partition.partition);
         }
@@ -128,6 +150,10 @@ impl GroupConsumer for Member {
         give_up(&self.client, &list_of(partitions))
             .map_err(|error| Failure::of(format!("release {} partitions", partitions.len()), &error))?;
         self.unanswered = None;
+        self.held.retain(|held| !partitions.contains(held));
+        if self.held.is_empty() {
+            self.held_as = None;
+        }
         Ok(())
     }
 
@@ -179,6 +205,7 @@ impl GroupConsumer for Member {
 
     fn group(&mut self) -> Result<ConsumerGroupMetadata, Failure> {
         let attempted = "take group membership into a transaction";
+        self.is_who_it_was(attempted)?;
         let lost = || Failure::new(Reaction::Rejoin, attempted, "this consumer is not a member of its group");
         let before = ffi::membership(self.client.client()).filter(|(member, generation)| !member.is_empty() && *generation >= 1);
         let group = self.client.group_metadata().ok_or_else(lost)?;

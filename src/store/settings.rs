@@ -18,6 +18,6 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { dir: PathBuf::from("testudo-state"), block_cache_mib: 32, write_buffer_mib: 32 }
+        Self { dir: PathBuf::from("testudo-state"), block_cache_mib: 32, write_buffer_mib: 16 }
     }
 }
