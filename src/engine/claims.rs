@@ -2,7 +2,7 @@
 //!
 //! Workers of one tenant share a store. The group may give a partition to one worker while another, whose session ran out during an
 //! outage, has not heard of it yet: both would restore into the same keys, and one would read the other's state. So a worker claims
-//! a partition before it asks where the group stands, and gives the claim up when it has released the partition (Kafka Streams locks
+//! a partition before it restores it, and gives the claim up when it has released the partition (Kafka Streams locks
 //! a task's directory for the same reason).
 
 use std::collections::BTreeSet;
