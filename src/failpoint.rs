@@ -19,9 +19,13 @@
 //! | `revoke.before_commit`, `revoke.after_commit` | in the answer to a revocation |
 //! | `shutdown.begun`, `shutdown.committed` | around the last commit |
 //! | `sink.send`, `sink.answered` | before a command to MongoDB; after its answer, others of the batch still to be sent |
+//! | `rebuild.staged`, `rebuild.switching`, `rebuild.switched` | a generation is built aside; before and after the record that puts it in the place of the old one |
+//! | `rebuild.copying`, `rebuild.copied_some`, `rebuild.copied` | in a transaction that copies results; after it; after the last |
+//! | `rebuild.published`, `rebuild.renaming`, `rebuild.renamed` | topics and collections aside are full; before and after a collection takes its place |
+//! | `rebuild.exchanged`, `rebuild.settled` | before and after the record that ends a rebuild |
 //! | `sink.written`, `sink.committed` | after a batch was written; after its positions were committed |
 //!
-//! `tests/stack/matrix/points.rs` kills at each of them.
+//! `tests/stack/matrix/points.rs` kills at each of them, `tests/stack/rebuild.rs` at those of a rebuild.
 
 /// Passes the named point; with the feature on, a configured `return` ends the process without clean-up.
 #[inline]

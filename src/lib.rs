@@ -14,6 +14,7 @@
 
 pub mod clock;
 pub mod failpoint;
+pub mod planted;
 
 pub mod telemetry;
 

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::bounds::is_within;
-use super::datum::{Malformed, Shape};
+use super::datum::{Datum, Malformed, Shape};
 use super::facts::InputRecord;
+use super::foreign::{self, Foreign};
 use super::job::{Job, Source};
 use super::readable::is_readable;
-use super::recompute::{GuidSchema, WriterSchema};
+use super::recompute::{GuidSchema, WriterSchema, texts_of};
 use super::resolve::resolve_record;
-use super::rulings::{Ruled, Rulings};
+use super::rulings::{REFUSED, Ruled, Rulings};
 use super::value::Value;
+use crate::avro::SchemaKind;
 
 /// An admitted record as a row.
 #[derive(Clone, Debug)]
@@ -43,12 +45,32 @@ pub enum Screened {
     Admitted(Row),
 }
 
+/// No stage: the record is of another message of its writer schema than the source reads.
+const OTHER: &str = "other";
+
 /// A writer schema as one source sees it.
 enum Verdict {
-    Accepted(Shape),
+    Accepted(Box<Writer>),
     /// Of a record type that the source does not read.
     OtherRecord,
     Refused(&'static str),
+}
+
+/// A writer schema whose records are read.
+struct Writer {
+    shape: Shape,
+    /// What reads them where they are not Avro.
+    foreign: Option<Box<dyn Foreign>>,
+}
+
+impl Writer {
+    /// The datum of what stands behind a frame, or the stage where it is refused.
+    fn read(&self, value: &[u8]) -> Result<Datum, &'static str> {
+        match &self.foreign {
+            None => self.shape.read(value).map_err(|Malformed(_)| "inspect"),
+            Some(foreign) => foreign.read(value).map_err(|why| if why == foreign::OTHER_MESSAGE { OTHER } else { "transcode" }),
+        }
+    }
 }
 
 /// Admits records.
@@ -83,6 +105,9 @@ impl<'a> Admission<'a> {
     /// The writer schema's GUID that a record gives and that is not known yet.
     pub fn unknown_guid(&self, record: &InputRecord) -> Option<[u8; 16]> {
         let source = &self.job.sources[*self.job.source_of.get(&record.partition.topic)?];
+        if source.is_plain() {
+            return None;
+        }
         match frame(record, source.declared.record_bytes_max).ok()?? {
             (Name::Guid(guid), _) if !self.guids.contains_key(&guid) => Some(guid),
             _ => None,
@@ -109,6 +134,9 @@ impl<'a> Admission<'a> {
     /// The writer schema id that a record needs and that is not known yet.
     pub fn unknown_schema(&self, record: &InputRecord) -> Option<u32> {
         let source = &self.job.sources[*self.job.source_of.get(&record.partition.topic)?];
+        if source.is_plain() {
+            return None;
+        }
         let (name, _) = frame(record, source.declared.record_bytes_max).ok()??;
         let id = self.id_of(name).ok()?;
         (!self.verdicts.contains_key(&id)).then_some(id)
@@ -117,11 +145,13 @@ impl<'a> Admission<'a> {
     /// Judges a writer schema for every source.
     pub fn learn(&mut self, id: u32, schema: &WriterSchema) {
         let ruled = |index: usize, verdict: Verdict| match (self.rulings.on(index, id), verdict) {
+            // Each record tells: see `screen`.
+            (_, verdict) if self.rulings.has_changed(index, id) => verdict,
             // A schema that does not exist, or is not this source's, is nobody's to decide on.
             (_, other @ (Verdict::OtherRecord | Verdict::Refused("unknown-schema-id"))) => other,
             (Ruled::Accepted, verdict) => verdict,
             (Ruled::Held, _) => Verdict::Refused("schema-held"),
-            (Ruled::Refused, _) => Verdict::Refused("schema-refused"),
+            (Ruled::Refused, _) => Verdict::Refused(REFUSED),
         };
         let sources = self.job.sources.iter().enumerate();
         let verdicts = sources.map(|(index, source)| ruled(index, judge(schema, source)));
@@ -134,6 +164,9 @@ impl<'a> Admission<'a> {
             return Screened::Ignored;
         };
         let source = &self.job.sources[index];
+        if source.is_plain() {
+            return self.screen_plain(index, record);
+        }
         let (name, datum) = match frame(record, source.declared.record_bytes_max) {
             Err(reason) => return Screened::Refused("frame", reason),
             Ok(None) => return Screened::Tombstone,
@@ -143,17 +176,40 @@ impl<'a> Admission<'a> {
             Ok(id) => id,
             Err((stage, reason)) => return Screened::Refused(stage, reason),
         };
+        if self.rulings.has_changed(index, schema_id) && self.rulings.was_refused(&record.place()) {
+            return Screened::Refused("gate", REFUSED);
+        }
         let writer = match self.verdicts.get(&schema_id).map(|verdicts| &verdicts[index]) {
             Some(Verdict::Accepted(writer)) => writer,
             Some(Verdict::OtherRecord) => return Screened::OtherRecord,
             Some(Verdict::Refused(reason)) => return Screened::Refused("gate", reason),
             None => return Screened::Refused("gate", "unknown-schema-id"),
         };
-        let datum = match writer.read(datum) {
-            Ok(datum) => datum,
-            Err(Malformed(_)) => return Screened::Refused("inspect", "inspect"),
-        };
-        let Ok(fields) = resolve_record(&datum, writer, &source.reader) else {
+        match writer.read(datum) {
+            Ok(datum) => self.admit(index, record, &datum, &writer.shape, schema_id),
+            Err(OTHER) if source.declared.records.is_some() => Screened::OtherRecord,
+            Err(OTHER) => Screened::Refused("transcode", "transcode"),
+            Err(stage) => Screened::Refused(stage, stage),
+        }
+    }
+
+    /// Takes a record that no registered schema describes through the table.
+    fn screen_plain(&self, index: usize, record: &InputRecord) -> Screened {
+        let source = &self.job.sources[index];
+        let Some(value) = &record.value else { return Screened::Tombstone };
+        if value.len() > source.declared.record_bytes_max {
+            return Screened::Refused("frame", "too-large");
+        }
+        match foreign::json::read(value, &source.reader) {
+            Ok(datum) => self.admit(index, record, &datum, &source.reader, 0),
+            Err(Malformed(_)) => Screened::Refused("transcode", "transcode"),
+        }
+    }
+
+    /// The rest of the table, from the datum on.
+    fn admit(&self, index: usize, record: &InputRecord, datum: &Datum, writer: &Shape, schema_id: u32) -> Screened {
+        let source = &self.job.sources[index];
+        let Ok(fields) = resolve_record(datum, writer, &source.reader) else {
             return Screened::Refused("decode", "unresolvable-value");
         };
         let mut values: Vec<Value> = fields.into_iter().map(|(_, value)| value).collect();
@@ -215,20 +271,45 @@ fn frame(record: &InputRecord, bytes_max: usize) -> Result<Option<(Name, &[u8])>
 }
 
 fn judge(schema: &WriterSchema, source: &Source) -> Verdict {
-    let (json, references) = match schema {
-        WriterSchema::Known { json, references } => (json, references),
+    let (kind, json, references) = match schema {
+        WriterSchema::Known { kind, json, references } => (*kind, json, references),
         WriterSchema::Missing => return Verdict::Refused("unknown-schema-id"),
         WriterSchema::Unusable => return Verdict::Refused("schema-refused"),
     };
-    let references: Vec<&str> = references.iter().map(String::as_str).collect();
+    if Some(kind) != source.declared.format.schemas() {
+        return Verdict::Refused("schema-refused");
+    }
+    if kind != SchemaKind::Avro {
+        return match foreign::of(kind, json, references, &|name| is_wanted(name, source)) {
+            Some((shape, foreign)) => judge_shape(Writer { shape, foreign: Some(foreign) }, source),
+            None => Verdict::Refused("schema-refused"),
+        };
+    }
+    let references = texts_of(references);
     if !is_within(json, &references) {
         return Verdict::Refused("schema-refused");
     }
     match Shape::parse(json, &references) {
-        Ok(writer) if is_other_record(&writer, source) => Verdict::OtherRecord,
-        Ok(writer) if is_readable(&writer, &source.reader) => Verdict::Accepted(writer),
+        Ok(shape) => judge_shape(Writer { shape, foreign: None }, source),
+        Err(_) => Verdict::Refused("schema-refused"),
+    }
+}
+
+fn judge_shape(writer: Writer, source: &Source) -> Verdict {
+    match &writer.shape {
+        shape if is_other_record(shape, source) => Verdict::OtherRecord,
+        shape if is_readable(shape, &source.reader) => Verdict::Accepted(Box::new(writer)),
         _ => Verdict::Refused("schema-refused"),
     }
+}
+
+/// Whether a source reads messages of this full name: by its last part or an alias, and where it names its record types if it is one.
+fn is_wanted(full_name: &str, source: &Source) -> bool {
+    let last = full_name.rsplit('.').next().unwrap_or_default();
+    let reader = &source.reader.root;
+    let mut aliases = reader.aliases().into_iter().flatten();
+    let is_named = reader.name().is_some_and(|name| name.name() == last) || aliases.any(|alias| alias.name() == last);
+    is_named && source.declared.records.as_ref().is_none_or(|records| records.iter().any(|record| record == full_name))
 }
 
 /// Of topics that several record types share, a source reads those that it names.

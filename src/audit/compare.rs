@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::facts::{Expected, ExpectedLetter, ExpectedWindow, Observed, ObservedLetter, ObservedWindow, Place, StoredKey, WindowId};
 use super::job::Declaration;
 use super::report::{Kind, Report};
+use crate::kafka::TopicPartition;
 
 /// The reason of records whose result did not fit its topic: only the encoder knows, so it is taken on trust.
 const OUTPUT_TOO_LARGE: &str = "output-too-large";
@@ -13,7 +14,8 @@ const OUTPUT_TOO_LARGE: &str = "output-too-large";
 /// Compares everything that should be with everything that is; keeps the `first` discrepancies.
 pub fn compare(declaration: &Declaration, expected: &Expected, observed: &Observed, first: usize) -> Report {
     let mut report = Report::new(first, expected.counts);
-    report.warnings.extend(expected.unaudited.iter().cloned());
+    report.warnings.extend(expected.unaudited.iter().chain(&observed.history.warnings).cloned());
+    report.deeds = observed.history.notes();
     let mut comparison = Comparison { declaration, expected, observed, report };
     comparison.positions();
     comparison.alerts();
@@ -49,7 +51,7 @@ impl Comparison<'_> {
                 }
                 _ => {}
             }
-            if position.start > 0 && position.committed.is_some() {
+            if position.start > self.observed.history.input_from(&position.partition) && position.committed.is_some() {
                 self.report.warnings.push(format!(
                     "{}: records below {} are gone, what they made cannot be recomputed",
                     position.partition, position.start
@@ -142,6 +144,7 @@ impl Comparison<'_> {
                 self.report.notes.push(format!("{row}: {open} open, no result yet: {why}"));
             }
             for (id, expected) in self.expected.windows.iter().filter(|(id, _)| id.window == index) {
+                self.report.accept(self.was_lost(index, &id.origin, id.start_us));
                 match self.observed.windows.get(id) {
                     Some(observed) if window.is_final => final_results(&mut self.report, id, expected, observed),
                     Some(observed) => updates(&mut self.report, id, expected, observed),
@@ -152,11 +155,25 @@ impl Comparison<'_> {
             for (id, observed) in
                 self.observed.windows.iter().filter(|(id, _)| id.window == index && !self.expected.windows.contains_key(*id))
             {
+                self.report.accept(self.was_lost(index, &id.origin, id.start_us));
                 for (_, place) in &observed.results {
                     self.report.wrong(Kind::Extra, place, format!("no input falls into {}", describe(id)));
                 }
             }
+            self.report.accept(false);
         }
+    }
+
+    /// Whether a window had begun when its state was lost with an operator's consent.
+    fn was_lost(&self, window: usize, origin: &TopicPartition, start_us: i64) -> bool {
+        self.expected.lost.get(&(window, origin.clone())).is_some_and(|stream_time| start_us <= *stream_time)
+    }
+
+    /// Whether a record is taken for late only because stream time is known that was lost with a window's state.
+    fn forgot_late(&self, place: &Place, stage: &str, reasons: &[&str]) -> bool {
+        let window = stage.strip_prefix("window.").filter(|_| reasons == ["late"]);
+        let lost_at = window.and_then(|window| self.observed.history.lost_at(window, &place.partition));
+        lost_at.is_some_and(|lost_at| place.offset >= lost_at)
     }
 
     fn letters(&mut self) {
@@ -164,6 +181,7 @@ impl Comparison<'_> {
         self.report.row("dead letters", self.expected.letters.len(), found);
         self.unreadable("dead letters");
         for ((place, stage), expected) in &self.expected.letters {
+            self.report.accept(self.forgot_late(place, stage, &expected.reasons));
             match self.observed.letters.get(&(place.clone(), stage.clone())).map(Vec::as_slice) {
                 None | Some([]) => self.report.wrong(
                     Kind::Missing,
@@ -180,6 +198,7 @@ impl Comparison<'_> {
                 }
             }
         }
+        self.report.accept(false);
         let mut trusted = 0_u64;
         for ((place, stage), letters) in self.observed.letters.iter().filter(|(id, _)| !self.expected.letters.contains_key(*id)) {
             for letter in letters {
@@ -204,7 +223,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// The store holds exactly the windows that stream time has not closed.
+    /// The store holds exactly the windows that stream time has not closed, and is nowhere ahead of the group (EOS-3).
     fn store(&mut self) {
         let Some(stored) = &self.observed.stored else { return };
         let open = self.expected.windows.iter().filter(|(_, window)| !window.is_closed);
@@ -217,15 +236,28 @@ impl Comparison<'_> {
             })
             .collect();
         let is_audited = |key: &&StoredKey| !self.expected.unaudited_stages.contains(format!("window.{}", key.window).as_str());
-        let stored: BTreeSet<StoredKey> = stored.iter().filter(is_audited).cloned().collect();
-        self.report.row("store", open.len(), stored.len());
+        let windows: BTreeSet<StoredKey> = stored.windows.iter().filter(is_audited).cloned().collect();
+        self.report.row("store", open.len(), windows.len());
+        let committed: HashMap<&TopicPartition, Option<i64>> =
+            self.observed.positions.iter().map(|position| (&position.partition, position.committed)).collect();
+        for (partition, position) in &stored.positions {
+            let committed = committed.get(partition).copied().flatten();
+            if committed.is_none_or(|committed| *position > committed) {
+                let stands = committed.map_or_else(|| "at no position".to_owned(), |committed| format!("at {committed}"));
+                self.report.wrong(Kind::Different, partition, format!("the state stands at {position}, the group {stands}"));
+            }
+        }
         let name = |key: &StoredKey| format!("{} of {} from {} key {}", key.window, key.origin, micros(key.start_us), key.key.join(", "));
-        for key in open.difference(&stored) {
-            self.report.wrong(Kind::Missing, name(key), "an open window that the store does not hold");
+        let index = |key: &StoredKey| self.declaration.windows.iter().position(|window| window.name == key.window);
+        let was_lost = |key: &StoredKey| index(key).is_some_and(|window| self.was_lost(window, &key.origin, key.start_us));
+        let lacking = open.difference(&windows).map(|key| (Kind::Missing, key, "an open window that the store does not hold"));
+        let surplus = windows.difference(&open).map(|key| (Kind::Extra, key, "a window that is closed or never was"));
+        let wrong: Vec<_> = lacking.chain(surplus).map(|(kind, key, why)| (was_lost(key), kind, name(key), why)).collect();
+        for (is_accepted, kind, at, why) in wrong {
+            self.report.accept(is_accepted);
+            self.report.wrong(kind, at, why);
         }
-        for key in stored.difference(&open) {
-            self.report.wrong(Kind::Extra, name(key), "a window that is closed or never was");
-        }
+        self.report.accept(false);
     }
 }
 
@@ -290,8 +322,8 @@ fn updates(report: &mut Report, id: &WindowId, expected: &ExpectedWindow, observ
 
 /// What a dead letter says that it should not.
 fn difference(stage: &Arc<str>, expected: &ExpectedLetter, found: &ObservedLetter) -> Option<String> {
-    // The contract names the finer reasons of inspection; which of them a cut datum gives depends on the walk.
-    if &**stage != "inspect" && !expected.reasons.contains(&found.reason.as_str()) {
+    // The contract names the finer reasons of inspection and transcoding; which of them a cut or twisted value gives depends on the walk.
+    if !matches!(&**stage, "inspect" | "transcode") && !expected.reasons.contains(&found.reason.as_str()) {
         return Some(format!("reason {}, expected {}", found.reason, expected.reasons.join(" or ")));
     }
     if found.key != expected.key {

@@ -35,7 +35,10 @@ impl Comparison<'_> {
             let hashes = last_document(declared, id, window);
             wanted.entry(hashes.id).or_default().push((hashes, last, id));
         }
+        let is_earlier = |document: &&ObservedDocument| !wanted.contains_key(&document.id_hash) && self.is_from_before(document);
+        let (earlier, documents): (Vec<&ObservedDocument>, Vec<&ObservedDocument>) = documents.iter().partition(is_earlier);
         self.report.row(format!("mongo {name}"), wanted.len(), documents.len());
+        self.note_earlier(name, earlier.len());
         for document in documents {
             let Some(candidates) = wanted.remove(&document.id_hash) else {
                 self.report.wrong(Kind::Extra, &document.id, "no result in the output topic calls for this document");
@@ -64,8 +67,17 @@ impl Comparison<'_> {
         let is_ahead = |document: &&ObservedDocument| {
             document.source.as_ref().is_some_and(|place| committed.get(&place.partition).is_some_and(|position| place.offset >= *position))
         };
-        let (ahead, documents): (Vec<&ObservedDocument>, Vec<&ObservedDocument>) = documents.iter().partition(is_ahead);
+        let is_left_out =
+            |document: &&ObservedDocument| document.source.as_ref().is_some_and(|place| self.observed.history.leaves_out(place));
+        let (left_out, documents): (Vec<&ObservedDocument>, Vec<&ObservedDocument>) = documents.iter().partition(is_left_out);
+        let (ahead, documents): (Vec<&ObservedDocument>, Vec<&ObservedDocument>) = documents.into_iter().partition(is_ahead);
         self.record_collection(name, self.expected.admitted.get(&source), &documents);
+        if !left_out.is_empty() {
+            let count = left_out.len();
+            self.report
+                .notes
+                .push(format!("mongo {name}: {count} documents of records that an operator left out, which the sink does not"));
+        }
         if !ahead.is_empty() {
             self.report
                 .warnings
@@ -75,8 +87,22 @@ impl Comparison<'_> {
 
     /// An alert's collection holds every record of the alert's topic.
     fn alert_collection(&mut self, name: &str, alert: usize, documents: &[ObservedDocument]) {
-        let documents: Vec<&ObservedDocument> = documents.iter().collect();
+        let is_earlier = |document: &&ObservedDocument| self.is_from_before(document);
+        let (earlier, documents): (Vec<&ObservedDocument>, Vec<&ObservedDocument>) = documents.iter().partition(is_earlier);
+        self.note_earlier(name, earlier.len());
         self.record_collection(name, self.observed.alert_documents.get(&alert), &documents);
+    }
+
+    /// Whether a document was made from an output that stands before the last reset.
+    fn is_from_before(&self, document: &ObservedDocument) -> bool {
+        let history = &self.observed.history;
+        document.source.as_ref().is_some_and(|place| place.offset < history.output_from(&place.partition))
+    }
+
+    fn note_earlier(&mut self, name: &str, documents: usize) {
+        if documents > 0 {
+            self.report.notes.push(format!("mongo {name}: {documents} documents are from before the reset and were not looked at"));
+        }
     }
 
     /// One document for each record, none besides.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::history::History;
 use super::value::Value;
 use crate::kafka::TopicPartition;
 
@@ -116,6 +117,8 @@ pub struct Expected {
     pub unaudited: Vec<String>,
     /// Stages that were not recomputed: their dead letters are nobody's.
     pub unaudited_stages: BTreeSet<Arc<str>>,
+    /// Stream time of input partitions where the state of windows over them was lost with consent, by index of the window.
+    pub lost: BTreeMap<(usize, TopicPartition), i64>,
     /// Counts for the report.
     pub counts: Counts,
 }
@@ -140,6 +143,10 @@ pub struct Counts {
     pub tombstones: u64,
     /// Of these, of record types that their source does not read: dropped by rule.
     pub other_records: u64,
+    /// Of these, dropped by one of these rules; the ledger does not tell which.
+    pub dropped: u64,
+    /// Records that an operator left out; not among the others.
+    pub skipped: u64,
     /// Of these, refused before any branch.
     pub refused: u64,
 }
@@ -207,6 +214,15 @@ pub struct StoredKey {
     pub key: Vec<String>,
 }
 
+/// What the store holds.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Its windows.
+    pub windows: Vec<StoredKey>,
+    /// Where its partitions stand in the input; those whose restore is unfinished are absent.
+    pub positions: Vec<(TopicPartition, i64)>,
+}
+
 /// Everything that is there, read committed.
 #[derive(Debug, Default)]
 pub struct Observed {
@@ -226,8 +242,10 @@ pub struct Observed {
     pub documents: BTreeMap<String, Vec<ObservedDocument>>,
     /// Records that a collection's sink set aside because they make no document, by collection name.
     pub set_aside: BTreeMap<String, BTreeSet<Place>>,
-    /// The store's windows; absent when the store is not audited.
-    pub stored: Option<Vec<StoredKey>>,
+    /// What the store holds; absent when the store is not audited.
+    pub stored: Option<Stored>,
+    /// What operators did.
+    pub history: History,
 }
 
 /// An output record that means nothing.

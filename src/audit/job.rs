@@ -29,6 +29,8 @@ const SYSTEM_COLUMNS: [(&str, Type); 5] = [
 pub struct Declaration {
     /// Name of the tenant.
     pub tenant: String,
+    /// Its generation: names group, changelogs and ledger, and says where its records begin.
+    pub generation: tenant::Generation,
     /// Its sources.
     pub sources: Vec<SourceDeclaration>,
     /// Its alerts.
@@ -62,6 +64,8 @@ pub struct SourceDeclaration {
     pub record_bytes_max: usize,
     /// Full names of the record types that are read, where topics are shared by several.
     pub records: Option<Vec<String>>,
+    /// What format the records are in.
+    pub format: tenant::Format,
 }
 
 /// An alert.
@@ -110,6 +114,20 @@ pub struct Collection {
 }
 
 impl Declaration {
+    /// The consumer group of a collection's sink.
+    pub fn sink_group(&self, collection: &Collection) -> String {
+        let owner = match collection.of {
+            tenant::CollectionOf::Window(_) => self.own_name(),
+            tenant::CollectionOf::Source(_) | tenant::CollectionOf::Alert(_) => self.tenant.clone(),
+        };
+        format!("{owner}-mongo-{}", collection.name)
+    }
+
+    /// What names the possessions of the tenant's generation.
+    pub fn own_name(&self) -> String {
+        self.generation.own_name(&self.tenant)
+    }
+
     /// Takes names and texts from a compiled tenant, nothing compiled.
     pub fn of(tenant: &tenant::Tenant) -> Self {
         let sources = tenant.sources.iter().map(|source| SourceDeclaration {
@@ -123,6 +141,7 @@ impl Declaration {
             refuses_non_finite: source.non_finite == tenant::NonFinite::Refuse,
             record_bytes_max: source.record_bytes_max,
             records: source.subject.is_shared().then(|| source.records.clone()),
+            format: source.format,
         });
         let alerts = tenant.alerts.iter().map(|alert| AlertDeclaration {
             name: alert.name.clone(),
@@ -143,6 +162,7 @@ impl Declaration {
         });
         Self {
             tenant: tenant.name.clone(),
+            generation: tenant.generation().clone(),
             sources: sources.collect(),
             alerts: alerts.collect(),
             windows: windows.collect(),
@@ -266,6 +286,11 @@ impl Job {
 }
 
 impl Source {
+    /// Whether its records are JSON that no registered schema describes.
+    pub fn is_plain(&self) -> bool {
+        self.declared.format.schemas().is_none()
+    }
+
     fn compile(declared: &SourceDeclaration) -> Result<Self, JobFault> {
         let topic = || declared.topics.first().map_or_else(String::new, ToString::to_string);
         let reader_fault = |cause: String| JobFault::Reader { topic: topic(), cause };

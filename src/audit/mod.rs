@@ -20,6 +20,7 @@ mod types;
 mod value;
 
 mod datum;
+mod foreign;
 mod readable;
 mod resolve;
 
@@ -29,6 +30,7 @@ mod compare;
 mod compare_documents;
 mod documents;
 mod facts;
+mod history;
 mod job;
 mod outputs;
 mod recompute;
@@ -50,16 +52,16 @@ use std::sync::Arc;
 use rdkafka::error::KafkaError;
 
 pub use compare::compare;
-pub use facts::{Counts, Expected, InputRecord, Observed, StoredKey};
+pub use facts::{Counts, Expected, InputRecord, Observed, Stored, StoredKey};
 pub use job::{Declaration, Job, JobFault};
 pub use ledger::audit_by_ledger;
 pub use recompute::{GuidSchema, Recompute, WriterSchema, recompute};
 pub use report::{Discrepancy, Kind, Report, Row};
 
 use crate::avro::registry::{Registry, RegistryFault};
-use crate::kafka::Settings;
+use crate::kafka::{Settings, TopicPartition};
 use crate::tenant::Tenant;
-use observe::{Cluster, Schemas};
+use observe::{Cluster, Schemas, Stretch};
 use outputs::Outputs;
 use rulings::Rulings;
 
@@ -76,8 +78,8 @@ pub struct Options {
     pub registry: Registry,
     /// The tenant's database; none leaves MongoDB out.
     pub mongo: Option<mongodb::Database>,
-    /// The windows that the store holds; none leaves the store out.
-    pub store: Option<Vec<StoredKey>>,
+    /// What the store holds; none leaves the store out.
+    pub store: Option<Stored>,
     /// How many discrepancies to keep.
     pub first: usize,
 }
@@ -151,6 +153,8 @@ struct Reading {
     schemas: Schemas,
     /// The topic of verdicts on schemas, and what each source asks of it.
     verdicts: (Arc<str>, Rulings),
+    /// The topic of events, among them operators' deeds.
+    events: Arc<str>,
 }
 
 /// Audits a tenant. Reads only; needs a multi-threaded runtime's blocking threads.
@@ -162,7 +166,8 @@ pub async fn audit(options: Options) -> Result<Report, AuditError> {
     let job = Job::compile(&declaration)?;
     let schemas = Schemas { registry: options.registry, runtime: tokio::runtime::Handle::current() };
     let verdicts = (options.tenant.schemas_topic(), Rulings::of(&options.tenant));
-    let reading = Arc::new(Reading { declaration, job, kafka: options.kafka, schemas, verdicts });
+    let events = options.tenant.events_topic();
+    let reading = Arc::new(Reading { declaration, job, kafka: options.kafka, schemas, verdicts, events });
     for _ in 0..ATTEMPTS {
         let outputs = on_blocking(&reading, Reading::outputs).await??;
         let mut observed = outputs.observed;
@@ -178,8 +183,9 @@ pub async fn audit(options: Options) -> Result<Report, AuditError> {
         }
         let partitions = outputs.partitions;
         return on_blocking(&reading, move |reading| {
-            let rulings = reading.rulings()?;
-            let warnings = rulings.warnings.clone();
+            let mut rulings = reading.rulings()?;
+            rulings.follow(&observed.letters);
+            let warnings = rulings.warnings();
             let expected = reading.inputs(&observed, &partitions, rulings)?;
             let mut report = compare(&reading.declaration, &expected, &observed, options.first);
             report.warnings.extend(outputs.warnings.into_iter().chain(warnings));
@@ -211,11 +217,12 @@ impl Reading {
     }
 
     fn cluster(&self) -> Result<Cluster, AuditError> {
-        Cluster::connect(&self.kafka, &self.declaration.tenant)
+        Cluster::connect(&self.kafka, &self.declaration.own_name())
     }
 
     fn outputs(&self) -> Result<Outcome, AuditError> {
         let cluster = self.cluster()?;
+        let history = observe::history(&cluster, &self.events)?;
         let mut outputs = Outputs::new(&self.declaration, &self.job);
         let topics: Vec<Arc<str>> = outputs.topics().cloned().collect();
         let inputs = self.input_topics();
@@ -228,7 +235,9 @@ impl Reading {
                 continue;
             };
             warnings.extend(cluster.settle(topic, count)?);
-            let to_the_end: Vec<(i32, Option<i64>)> = (0..count).map(|partition| (partition, None)).collect();
+            let from = |number: &i32| history.output_from(&TopicPartition::new(topic.clone(), *number));
+            let to_the_end: Vec<Stretch> =
+                (0..count).map(|partition| Stretch { from: from(&partition), ..Stretch::whole(partition) }).collect();
             cluster.read(topic, &to_the_end, &mut |record| {
                 if let Some(id) = outputs.unknown_schema(&record) {
                     outputs.learn(id, &self.schemas.get(id)?);
@@ -237,7 +246,7 @@ impl Reading {
                 Ok(())
             })?;
         }
-        let observed = Observed { positions, ..outputs.finish() };
+        let observed = Observed { positions, history, ..outputs.finish() };
         Ok(Outcome { observed, partitions, warnings })
     }
 
@@ -256,12 +265,7 @@ impl Reading {
     fn rulings(&self) -> Result<Rulings, AuditError> {
         let (topic, mut rulings) = self.verdicts.clone();
         let cluster = self.cluster()?;
-        let count = cluster.partitions([&topic].into_iter())?.get(&topic).copied().unwrap_or(0);
-        let to_the_end: Vec<(i32, Option<i64>)> = (0..count).map(|partition| (partition, None)).collect();
-        cluster.read(&topic, &to_the_end, &mut |record| {
-            rulings.push(record.key.as_deref().unwrap_or_default(), record.value.as_deref());
-            Ok(())
-        })?;
+        cluster.read_whole(&topic, &mut |record| rulings.push(record.key.as_deref().unwrap_or_default(), record.value.as_deref()))?;
         Ok(rulings)
     }
 
@@ -269,13 +273,24 @@ impl Reading {
         let cluster = self.cluster()?;
         let mut recompute = Recompute::new(&self.job, &self.declaration.collections, partitions);
         recompute.rule(rulings);
+        let history = &observed.history;
+        recompute.follow(history);
         for topic in self.input_topics() {
             let of_topic = observed.positions.iter().filter(|position| position.partition.topic == topic);
-            let until: Vec<(i32, Option<i64>)> = of_topic
-                .filter_map(|position| Some((position.partition.partition, Some(position.committed?))))
-                .filter(|(_, committed)| *committed > Some(0))
-                .collect();
-            cluster.read(&topic, &until, &mut |record| {
+            let stretch = |position: &facts::ObservedPosition| {
+                let (partition, from) = (position.partition.partition, history.input_from(&position.partition));
+                position.committed.filter(|committed| *committed > from).map(|committed| Stretch {
+                    partition,
+                    from,
+                    until: Some(committed),
+                })
+            };
+            let stretches: Vec<Stretch> = of_topic.filter_map(stretch).collect();
+            cluster.read(&topic, &stretches, &mut |record| {
+                if history.skip_of(&record.partition, record.offset).is_some() {
+                    recompute.skip();
+                    return Ok(());
+                }
                 if let Some(guid) = recompute.unknown_guid(&record) {
                     recompute.learn_guid(guid, &self.schemas.id_of(guid)?);
                 }

@@ -17,6 +17,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::AuditError;
 use super::documents;
 use super::facts::{InputRecord, Observed, ObservedPosition};
+use super::history::History;
 use super::job::Declaration;
 use super::recompute::{GuidSchema, WriterSchema};
 use crate::avro::frame::{SchemaGuid, SchemaId};
@@ -130,22 +131,36 @@ impl Cluster {
         Ok(None)
     }
 
-    /// Reads a topic's partitions, each from the first offset to the offset before `until`, or to the end where there is none.
+    /// Reads a topic from its first record to its end; nothing where there is no such topic.
+    ///
+    /// # Errors
+    /// [`AuditError::Kafka`], [`AuditError::Stalled`].
+    pub fn read_whole(&self, topic: &Arc<str>, take: &mut dyn FnMut(&InputRecord)) -> Result<(), AuditError> {
+        let count = self.partitions([topic].into_iter())?.get(topic).copied().unwrap_or(0);
+        let stretches: Vec<Stretch> = (0..count).map(Stretch::whole).collect();
+        self.read(topic, &stretches, &mut |record| {
+            take(&record);
+            Ok(())
+        })
+    }
+
+    /// Reads stretches of a topic's partitions.
     ///
     /// # Errors
     /// [`AuditError::Kafka`], [`AuditError::Stalled`], or what `take` fails with.
     pub fn read(
         &self,
         topic: &Arc<str>,
-        until: &[(i32, Option<i64>)],
+        stretches: &[Stretch],
         take: &mut dyn FnMut(InputRecord) -> Result<(), AuditError>,
     ) -> Result<(), AuditError> {
         let mut list = TopicPartitionList::new();
         let mut open: HashMap<i32, i64> = HashMap::new();
-        for (partition, end) in until.iter().filter(|(_, end)| *end != Some(0)) {
-            list.add_partition_offset(topic, *partition, Offset::Beginning)
-                .map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
-            open.insert(*partition, end.unwrap_or(i64::MAX));
+        for Stretch { partition, from, until } in stretches.iter().filter(|stretch| stretch.until.is_none_or(|until| until > stretch.from))
+        {
+            let start = if *from > 0 { Offset::Offset(*from) } else { Offset::Beginning };
+            list.add_partition_offset(topic, *partition, start).map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
+            open.insert(*partition, until.unwrap_or(i64::MAX));
         }
         self.committed.assign(&list).map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
         let mut deadline = Deadline::after(&*self.clock, STALLED_AFTER);
@@ -179,6 +194,34 @@ impl Cluster {
         }
         self.committed.unassign().map_err(|error| AuditError::kafka(format!("release {topic}"), &error))
     }
+}
+
+/// A part of a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    /// The partition's number.
+    pub partition: i32,
+    /// The first offset, or what is the first by now.
+    pub from: i64,
+    /// The offset after the last; none for the partition's end.
+    pub until: Option<i64>,
+}
+
+impl Stretch {
+    /// All of a partition.
+    pub fn whole(partition: i32) -> Self {
+        Self { partition, from: 0, until: None }
+    }
+}
+
+/// What operators did, as it stands on the topic of events.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn history(cluster: &Cluster, events: &Arc<str>) -> Result<History, AuditError> {
+    let mut history = History::default();
+    cluster.read_whole(events, &mut |record| history.push(record))?;
+    Ok(history)
 }
 
 fn consumer(settings: &Settings, group: &str, isolation: &str) -> Result<BaseConsumer<Callbacks>, AuditError> {
@@ -229,7 +272,7 @@ impl Schemas {
         loop {
             match self.runtime.block_on(self.registry.schema(SchemaId(id))) {
                 Ok(fetched) => {
-                    return Ok(WriterSchema::Known { json: fetched.json, references: fetched.references });
+                    return Ok(WriterSchema::Known { kind: fetched.kind, json: fetched.json, references: fetched.references });
                 }
                 Err(RegistryFault::NotFound(_)) => return Ok(WriterSchema::Missing),
                 Err(RegistryFault::Bad(_) | RegistryFault::Refused { .. }) => return Ok(WriterSchema::Unusable),

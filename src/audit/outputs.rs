@@ -21,6 +21,17 @@ enum Role {
     DeadLetters,
 }
 
+impl Role {
+    /// Whether the record comes of windows: a rebuild makes it anew, so that those of earlier generations count for nothing.
+    fn is_rebuilt(self, record: &InputRecord) -> bool {
+        match self {
+            Self::Alert(_) => false,
+            Self::Window(_) => true,
+            Self::DeadLetters => record.header("testudo-stage").is_some_and(|stage| stage.starts_with("window.")),
+        }
+    }
+}
+
 /// Collects output records.
 pub struct Outputs<'a> {
     declaration: &'a Declaration,
@@ -72,14 +83,7 @@ impl<'a> Outputs<'a> {
 
     /// Takes the registry's word on a schema id.
     pub fn learn(&mut self, id: u32, schema: &WriterSchema) {
-        let shape = match schema {
-            WriterSchema::Known { json, references } => {
-                let references: Vec<&str> = references.iter().map(String::as_str).collect();
-                Shape::parse(json, &references).ok()
-            }
-            WriterSchema::Missing | WriterSchema::Unusable => None,
-        };
-        self.shapes.insert(id, shape);
+        self.shapes.insert(id, schema.shape());
     }
 
     /// The next record of its partition.
@@ -87,6 +91,11 @@ impl<'a> Outputs<'a> {
         let Some(role) = self.roles.get(&record.partition.topic).copied() else {
             return;
         };
+        if role.is_rebuilt(record)
+            && record.offset < self.declaration.generation.begins_at(&record.partition.topic, record.partition.partition)
+        {
+            return;
+        }
         let taken = match role {
             Role::Alert(index) => self.alert(index, record),
             Role::Window(index) => self.window(index, record),

@@ -3,16 +3,19 @@
 //! One record at a time, one row at a time, nothing batched: what the engine does with columns, epochs and stores must come
 //! to the same.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::admission::{Admission, Row, Screened};
 use super::aggregate::{Contribution, Fold};
+use super::datum::Shape;
 use super::documents;
 use super::facts::{Expected, ExpectedLetter, ExpectedWindow, InputRecord, WindowId};
+use super::history::History;
 use super::job::{Alert, Job, Window};
 use super::rulings::Rulings;
 use super::value::{Value, fnv, row_hash};
+use crate::avro::{Reference, SchemaKind};
 use crate::kafka::TopicPartition;
 use crate::kafka::partitioner::Partitioner;
 use crate::tenant::CollectionOf;
@@ -22,15 +25,38 @@ use crate::tenant::CollectionOf;
 pub enum WriterSchema {
     /// Its text, and those of the schemas that it refers to.
     Known {
+        /// What it is a schema of.
+        kind: SchemaKind,
         /// The schema's text.
         json: String,
-        /// Texts of the schemas that it refers to.
-        references: Vec<String>,
+        /// The schemas that it refers to.
+        references: Vec<Reference>,
     },
     /// There is no such id.
     Missing,
-    /// It is there, but no usable Avro schema.
+    /// It is there, but no schema of a known kind.
     Unusable,
+}
+
+impl WriterSchema {
+    /// The shape of an Avro schema that can be used.
+    pub fn shape(&self) -> Option<Shape> {
+        match self {
+            Self::Known { kind: SchemaKind::Avro, json, references } => Shape::parse(json, &texts_of(references)).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The texts of references, each once, under however many names it stands.
+pub fn texts_of(references: &[Reference]) -> Vec<&str> {
+    let mut texts: Vec<&str> = Vec::with_capacity(references.len());
+    for reference in references {
+        if !texts.contains(&reference.text.as_str()) {
+            texts.push(&reference.text);
+        }
+    }
+    texts
 }
 
 /// What the registry said about a schema's GUID.
@@ -69,6 +95,8 @@ pub struct Recompute<'a> {
     stream_times: HashMap<TopicPartition, i64>,
     folds: BTreeMap<WindowId, WindowFold>,
     collected_sources: HashSet<usize>,
+    /// Losses of state that were accepted: window, input partition, and the position where it happened.
+    losses: Vec<(usize, TopicPartition, i64)>,
     expected: Expected,
 }
 
@@ -102,6 +130,7 @@ impl<'a> Recompute<'a> {
             stream_times: HashMap::new(),
             folds: BTreeMap::new(),
             collected_sources: collected.collect(),
+            losses: Vec::new(),
             expected,
         }
     }
@@ -131,8 +160,40 @@ impl<'a> Recompute<'a> {
         self.admission.learn(id, schema);
     }
 
+    /// Takes what operators did; before the first record is pushed.
+    pub fn follow(&mut self, history: &History) {
+        let positions = history.losses.iter().flat_map(|loss| loss.inputs.keys());
+        let partitions: BTreeSet<&TopicPartition> = positions.collect();
+        for (window, index) in self.job.windows.iter().zip(0..) {
+            let Some(window) = window else { continue };
+            let over = partitions.iter().filter(|partition| self.job.source_of.get(&partition.topic) == Some(&window.declared.source));
+            self.losses.extend(
+                over.filter_map(|partition| Some((index, (*partition).clone(), history.lost_at(&window.declared.name, partition)?))),
+            );
+        }
+    }
+
+    /// A record that an operator left out.
+    pub fn skip(&mut self) {
+        self.expected.counts.skipped += 1;
+    }
+
+    /// Keeps the stream time at which windows' state was lost, before the first record after it.
+    fn pass_losses(&mut self, reached: impl Fn(&TopicPartition, i64) -> bool) {
+        let (passed, ahead): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.losses).into_iter().partition(|(_, partition, at)| reached(partition, *at));
+        self.losses = ahead;
+        for (window, partition, _) in passed {
+            let stream_time = self.stream_times.get(&partition).copied().unwrap_or(i64::MIN);
+            self.expected.lost.insert((window, partition), stream_time);
+        }
+    }
+
     /// The next record of its partition.
     pub fn push(&mut self, record: &InputRecord) {
+        if !self.losses.is_empty() {
+            self.pass_losses(|partition, at| *partition == record.partition && record.offset >= at);
+        }
         self.expected.counts.records += 1;
         match self.admission.screen(record) {
             Screened::Ignored => {}
@@ -242,6 +303,7 @@ impl<'a> Recompute<'a> {
 
     /// Everything that the records so far call for.
     pub fn finish(mut self) -> Expected {
+        self.pass_losses(|_, _| true);
         for (id, fold) in std::mem::take(&mut self.folds) {
             let Some(window) = &self.job.windows[id.window] else { continue };
             let stream_time = self.stream_times.get(&id.origin).copied().unwrap_or(i64::MIN);

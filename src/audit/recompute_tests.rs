@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mongodb::bson::{DateTime, doc};
 
 use super::*;
+use crate::audit::history::{Deed, Loss, Skip};
 use crate::audit::report::Report;
 use crate::audit::zoo::{MINUTE_US, Zoo, audit, audit_as, declaration, reading, record, result, schemas, zoo};
 
@@ -226,4 +227,58 @@ fn a_record_in_the_wrong_place_is_refused_before_its_time_counts() {
         reasons
     };
     assert_eq!(sorted(reasons), ["key-is-null", "key-mismatch", "wrong-partition"]);
+}
+
+fn deed() -> Deed {
+    Deed { by: "ada on ops1".into(), at: "2026-01-01T00:00:00Z".into() }
+}
+
+#[test]
+fn what_an_operator_skipped_is_not_missed() {
+    let mut zoo = zoo();
+    let at = output(&mut zoo, "zoo-dead-letters", 3);
+    zoo.outputs.remove(at);
+    assert_eq!(wrong(&audit(&zoo)), found(&[("dead letters", [1, 0, 0])]));
+
+    zoo.history.skips.push(Skip { partition: TopicPartition::new("in", 0), from: 8, to: 9, deed: deed() });
+    let report = audit(&zoo);
+
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.counts.records, report.counts.skipped), (11, 1));
+    assert_eq!(report.deeds, ["in/0: 8 to 8 skipped by ada on ops1 at 2026-01-01T00:00:00Z"]);
+    // The sink of the readings reads the input by itself.
+    zoo.history.skips[0] = Skip { from: 4, to: 5, ..zoo.history.skips[0].clone() };
+    assert!(audit(&zoo).notes.iter().any(|note| note.contains("1 documents of records that an operator left out")));
+}
+
+#[test]
+fn what_was_lost_with_consent_is_listed_and_nothing_else_is_excused() {
+    let mut zoo = zoo();
+    let at = output(&mut zoo, "stats", 3);
+    zoo.outputs[at].value = result(3 * MINUTE_US, 7, 22.0);
+    zoo.documents.get_mut("stats").expect("stats")[2].extend(doc! { "total": 7_i64, "rate": 7.0 / 60.0 });
+    let of_stats = found(&[("window stats", [0, 0, 1])]);
+    assert_eq!(wrong(&audit(&zoo)), of_stats);
+    let lost = |windows: &str, position| Loss {
+        windows: vec![windows.into()],
+        inputs: [(TopicPartition::new("in", 0), position)].into(),
+        deed: deed(),
+    };
+
+    for (loss, is_excused) in [(lost("stats", 6), true), (lost("closing", 6), false), (lost("stats", 3), false)] {
+        zoo.history.losses = vec![loss.clone()];
+        let report = audit(&zoo);
+        assert_eq!((report.is_clean(), report.accepted.len()), (is_excused, usize::from(is_excused)), "{loss:?}: {report}");
+        assert!(report.deeds[0].starts_with("loss of state of"), "{report}");
+    }
+}
+
+#[test]
+fn a_state_that_is_ahead_of_the_group_is_found() {
+    let mut zoo = zoo();
+    zoo.positions.push((TopicPartition::new("in", 0), 12));
+    assert!(audit(&zoo).is_clean());
+    zoo.positions[0].1 = 13;
+
+    assert_eq!(wrong(&audit(&zoo)), found(&[("store", [0, 0, 1])]));
 }

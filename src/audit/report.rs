@@ -46,6 +46,8 @@ pub struct Row {
     pub extra: u64,
     /// How many say something else.
     pub different: u64,
+    /// How many differ in one of these ways in windows whose state was lost with an operator's consent; not among the others.
+    pub accepted: u64,
 }
 
 /// The audit's result.
@@ -55,6 +57,10 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The first discrepancies, at most as many as were asked for.
     pub discrepancies: Vec<Discrepancy>,
+    /// The first differences in windows whose state was lost with an operator's consent.
+    pub accepted: Vec<Discrepancy>,
+    /// What operators did: who, when, where.
+    pub deeds: Vec<String>,
     /// What was not audited, or taken on trust; a report with warnings is not a proof.
     pub warnings: Vec<String>,
     /// What is as it should be and may still surprise.
@@ -63,6 +69,8 @@ pub struct Report {
     pub counts: Counts,
     #[serde(skip)]
     first: usize,
+    #[serde(skip)]
+    is_accepted: bool,
 }
 
 impl Report {
@@ -81,16 +89,30 @@ impl Report {
         self.rows.push(Row { what: what.into(), expected: expected as u64, found: found as u64, ..Row::default() });
     }
 
+    /// From now on discrepancies are those that somebody accepted, or not.
+    pub(super) fn accept(&mut self, is_accepted: bool) {
+        self.is_accepted = is_accepted;
+    }
+
     /// Notes a discrepancy in the last row.
     pub(super) fn wrong(&mut self, kind: Kind, at: impl fmt::Display, detail: impl fmt::Display) {
         let Some(row) = self.rows.last_mut() else { return };
-        match kind {
-            Kind::Missing => row.missing += 1,
-            Kind::Extra => row.extra += 1,
-            Kind::Different => row.different += 1,
-        }
-        if self.discrepancies.len() < self.first {
-            self.discrepancies.push(Discrepancy { row: row.what.clone(), kind, at: at.to_string(), detail: detail.to_string() });
+        let first = match (self.is_accepted, kind) {
+            (true, _) => {
+                row.accepted += 1;
+                &mut self.accepted
+            }
+            (false, kind) => {
+                match kind {
+                    Kind::Missing => row.missing += 1,
+                    Kind::Extra => row.extra += 1,
+                    Kind::Different => row.different += 1,
+                }
+                &mut self.discrepancies
+            }
+        };
+        if first.len() < self.first {
+            first.push(Discrepancy { row: row.what.clone(), kind, at: at.to_string(), detail: detail.to_string() });
         }
     }
 
@@ -105,26 +127,43 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0).max(8);
-        let Counts { records, admitted, tombstones, other_records, refused } = self.counts;
-        write!(
-            f,
-            "{records} input records up to the committed positions: {admitted} admitted, {refused} refused, {tombstones} tombstones"
-        )?;
-        if other_records > 0 {
-            write!(f, ", {other_records} of other record types")?;
+        let Counts { records, admitted, tombstones, other_records, dropped, skipped, refused } = self.counts;
+        write!(f, "{records} input records up to the committed positions: {admitted} admitted, {refused} refused")?;
+        match dropped {
+            0 => write!(f, ", {tombstones} tombstones")?,
+            dropped => write!(f, ", {dropped} dropped by rule")?,
+        }
+        for (count, what) in [(other_records, "of other record types"), (skipped, "skipped by operators")] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
         }
         writeln!(f, "\n")?;
         writeln!(f, "{:width$}  {:>12}  {:>12}  {:>9}  {:>9}  {:>9}", "", "expected", "found", "missing", "extra", "different")?;
         for row in &self.rows {
-            let Row { what, expected, found, missing, extra, different } = row;
-            writeln!(f, "{what:width$}  {expected:>12}  {found:>12}  {missing:>9}  {extra:>9}  {different:>9}")?;
+            let Row { what, expected, found, missing, extra, different, accepted } = row;
+            write!(f, "{what:width$}  {expected:>12}  {found:>12}  {missing:>9}  {extra:>9}  {different:>9}")?;
+            match accepted {
+                0 => writeln!(f)?,
+                accepted => writeln!(f, "  {accepted} accepted")?,
+            }
         }
-        if !self.discrepancies.is_empty() {
-            let total: u64 = self.rows.iter().map(|row| row.missing + row.extra + row.different).sum();
-            writeln!(f, "\nfirst {} of {total} discrepancies:", self.discrepancies.len())?;
+        let total = |of: fn(&Row) -> u64| self.rows.iter().map(of).sum::<u64>();
+        let (wrong, accepted) = (total(|row| row.missing + row.extra + row.different), total(|row| row.accepted));
+        let lists = [
+            (wrong, "discrepancies", &self.discrepancies),
+            (accepted, "differences in windows whose state was lost, as an operator accepted", &self.accepted),
+        ];
+        for (total, what, first) in lists {
+            if !first.is_empty() {
+                writeln!(f, "\nfirst {} of {total} {what}:", first.len())?;
+            }
+            for Discrepancy { row, kind, at, detail } in first {
+                writeln!(f, "  {:<9}  {row}  {at}  {detail}", format!("{kind:?}").to_lowercase())?;
+            }
         }
-        for Discrepancy { row, kind, at, detail } in &self.discrepancies {
-            writeln!(f, "  {:<9}  {row}  {at}  {detail}", format!("{kind:?}").to_lowercase())?;
+        for deed in &self.deeds {
+            writeln!(f, "operator: {deed}")?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
@@ -133,6 +172,7 @@ impl fmt::Display for Report {
             writeln!(f, "WARNING: {warning}")?;
         }
         match (self.is_clean(), self.warnings.is_empty()) {
+            (true, _) if accepted > 0 => writeln!(f, "\nclean but for {accepted} differences that an operator accepted"),
             (true, true) => writeln!(f, "\nclean: every effect is there exactly once"),
             (true, false) => writeln!(f, "\nclean as far as it was audited: see the warnings"),
             (false, _) => writeln!(f, "\nNOT CLEAN"),

@@ -280,7 +280,10 @@ fn signed(bytes: &[u8]) -> Option<i128> {
 
 /// Whether two schemas are of one type, named ones by unqualified name or the reader's alias (C19).
 pub fn is_same(writer: &Schema, reader: &Schema) -> bool {
+    // Formats without names for types have theirs made up.
+    let is_unnamed = writer.custom_attributes().is_some_and(|attributes| attributes.contains_key("unnamed"));
     let named = || match (writer.name(), reader.name()) {
+        _ if is_unnamed => true,
         (Some(written), Some(wanted)) => {
             written.name() == wanted.name() || reader.aliases().into_iter().flatten().any(|alias| alias.name() == written.name())
         }

@@ -9,14 +9,16 @@ use mongodb::bson::{DateTime, Document, doc};
 
 use super::compare::compare;
 use super::documents::{observed_reading, observed_result};
-use super::facts::{InputRecord, Observed, ObservedPosition, StoredKey};
+use super::facts::{InputRecord, Observed, ObservedPosition, Stored, StoredKey};
+use super::history::History;
 use super::job::{AlertDeclaration, Collection, Declaration, Job, SourceDeclaration, WindowDeclaration};
 use super::outputs::Outputs;
-use super::recompute::{WriterSchema, recompute};
+use super::recompute::{Recompute, WriterSchema};
 use super::report::Report;
+use crate::avro::SchemaKind;
 use crate::kafka::TopicPartition;
 use crate::kafka::partitioner::Partitioner;
-use crate::tenant::CollectionOf;
+use crate::tenant::{CollectionOf, Format};
 
 const READING: &str = r#"{"type": "record", "name": "Reading", "fields": [
     {"name": "dev_id", "type": "string"}, {"name": "battery", "type": ["null", "int"]}, {"name": "temperature", "type": "double"},
@@ -32,6 +34,7 @@ pub(super) const MINUTE_US: i64 = 60_000_000;
 pub(super) fn declaration() -> Declaration {
     let source = SourceDeclaration {
         records: None,
+        format: Format::Avro,
         topics: vec!["in".into()],
         reader: READING.into(),
         columns: ["dev-id", "battery", "temperature", "at"].map(str::to_owned).to_vec(),
@@ -57,6 +60,7 @@ pub(super) fn declaration() -> Declaration {
     };
     Declaration {
         tenant: "zoo".into(),
+        generation: crate::tenant::Generation::first(),
         sources: vec![source],
         alerts: vec![AlertDeclaration { name: "low".into(), source: 0, filter: "battery < 2000".into(), topic: "alerts".into() }],
         windows: vec![window("stats", false), window("closing", true)],
@@ -129,8 +133,12 @@ pub(super) struct Zoo {
     pub(super) outputs: Vec<InputRecord>,
     pub(super) documents: HashMap<&'static str, Vec<Document>>,
     pub(super) stored: Vec<StoredKey>,
+    /// Where the store's partitions stand.
+    pub(super) positions: Vec<(TopicPartition, i64)>,
     pub(super) committed: i64,
     pub(super) end: i64,
+    /// What operators did.
+    pub(super) history: History,
 }
 
 pub(super) fn zoo() -> Zoo {
@@ -174,7 +182,17 @@ pub(super) fn zoo() -> Zoo {
         start_us: 3 * MINUTE_US,
         key: vec!["t1".into()],
     });
-    Zoo { documents: documents(), committed: inputs.len() as i64, end: inputs.len() as i64, stored: stored.to_vec(), inputs, outputs }
+    let (committed, end) = (inputs.len() as i64, inputs.len() as i64);
+    Zoo {
+        documents: documents(),
+        committed,
+        end,
+        stored: stored.to_vec(),
+        positions: Vec::new(),
+        history: History::default(),
+        inputs,
+        outputs,
+    }
 }
 
 fn documents() -> HashMap<&'static str, Vec<Document>> {
@@ -205,7 +223,7 @@ fn documents() -> HashMap<&'static str, Vec<Document>> {
 }
 
 pub(super) fn schemas(id: u32) -> WriterSchema {
-    let known = |json: &str| WriterSchema::Known { json: json.into(), references: Vec::new() };
+    let known = |json: &str| WriterSchema::Known { kind: SchemaKind::Avro, json: json.into(), references: Vec::new() };
     match id {
         READING_ID => known(READING),
         RESULT_ID => known(RESULT),
@@ -224,7 +242,8 @@ fn observe(declaration: &Declaration, job: &Job, zoo: &Zoo) -> Observed {
     let mut observed = outputs.finish();
     observed.documents.insert("stats".into(), zoo.documents["stats"].iter().map(observed_result).collect());
     observed.documents.insert("readings".into(), zoo.documents["readings"].iter().map(observed_reading).collect());
-    observed.stored = Some(zoo.stored.clone());
+    observed.stored = Some(Stored { windows: zoo.stored.clone(), positions: zoo.positions.clone() });
+    observed.history = zoo.history.clone();
     observed.positions =
         vec![ObservedPosition { partition: TopicPartition::new("in", 0), start: 0, end: zoo.end, committed: Some(zoo.committed) }];
     observed
@@ -237,7 +256,17 @@ pub(super) fn audit(zoo: &Zoo) -> Report {
 pub(super) fn audit_as(declaration: &Declaration, zoo: &Zoo) -> Report {
     let job = Job::compile(declaration).expect("a known job");
     let partitions: HashMap<Arc<str>, i32> = ["in", "alerts", "stats", "closing", "zoo-dead-letters"].map(|topic| (topic.into(), 1)).into();
-    let inputs = zoo.inputs.iter().filter(|record| record.offset < zoo.committed).cloned();
-    let expected = recompute(&job, &declaration.collections, &partitions, schemas, inputs);
-    compare(declaration, &expected, &observe(declaration, &job, zoo), 20)
+    let mut recompute = Recompute::new(&job, &declaration.collections, &partitions);
+    recompute.follow(&zoo.history);
+    for record in zoo.inputs.iter().filter(|record| record.offset < zoo.committed) {
+        if zoo.history.skip_of(&record.partition, record.offset).is_some() {
+            recompute.skip();
+            continue;
+        }
+        if let Some(id) = recompute.unknown_schema(record) {
+            recompute.learn(id, &schemas(id));
+        }
+        recompute.push(record);
+    }
+    compare(declaration, &recompute.finish(), &observe(declaration, &job, zoo), 20)
 }

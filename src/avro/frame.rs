@@ -24,6 +24,11 @@ const MAGIC_GUID: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SchemaId(pub u32);
 
+impl SchemaId {
+    /// Of records that no registered schema describes. Registries count from 1.
+    pub const NONE: Self = Self(0);
+}
+
 impl fmt::Display for SchemaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -13,14 +13,14 @@
 //! The gate has no timer: whether a look-up is due is asked of the clock when a verdict is, so tests steer it. While one id is waited
 //! for, look-ups of all others that were asked for go on too: see [`Gate::ask_ahead`].
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::foreign::{self, SchemaKind, Transcode};
 use super::frame::{SchemaGuid, SchemaId};
 use super::guid::{GuidAnswer, Guids, OnId};
 use super::inspect::Inspector;
@@ -90,6 +90,8 @@ pub struct Policy {
     pub pause_first: Duration,
     /// Longest pause between look-ups of an id.
     pub pause_max: Duration,
+    /// Sets the pauses of gates apart, so that a registry that comes back is not asked by all at once; each has another number.
+    pub jitter: u64,
     /// So many ids are remembered: strangers can make ids up.
     pub remembered_max: usize,
     /// So many look-ups run at once.
@@ -98,6 +100,8 @@ pub struct Policy {
     pub schema: SchemaLimits,
     /// Bounds on a datum.
     pub datum: DatumLimits,
+    /// The kind of schemas that the source declares; others are refused.
+    pub kind: SchemaKind,
 }
 
 impl Default for Policy {
@@ -108,12 +112,20 @@ impl Default for Policy {
             missing_for: Duration::from_secs(30),
             pause_first: Duration::from_millis(100),
             pause_max: Duration::from_secs(5),
+            jitter: RandomState::new().hash_one(()),
             remembered_max: 1_000,
             asking_max: 8,
             schema: SchemaLimits::default(),
             datum: DatumLimits::default(),
+            kind: SchemaKind::Avro,
         }
     }
+}
+
+fn jitter(seed: u64, id: SchemaId, now: Duration) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, id, now).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A writer schema whose records may be used.
@@ -125,8 +137,23 @@ pub struct Accepted {
     pub schema: apache_avro::Schema,
     /// Walks datums of it within bounds.
     pub inspector: Inspector,
+    /// Makes datums of records that are in another format than Avro.
+    pub transcoder: Option<Box<dyn Transcode>>,
     /// Schemas of other subjects that it rests on, for people.
     pub references: Vec<String>,
+}
+
+impl Accepted {
+    /// JSON records without a schema of their own: what they hold is what `reader` asks for.
+    ///
+    /// # Panics
+    /// Never: a reader schema is whole.
+    pub fn plain_json(reader: &ReaderSchema, datum: DatumLimits) -> Self {
+        let schema = reader.avro().clone();
+        let inspector = Inspector::new(&schema, datum).expect("a reader schema defines every type that it uses");
+        let transcoder = foreign::json::Transcoder::of(&schema, datum).expect("a reader schema defines every type that it uses");
+        Self { id: SchemaId::NONE, schema, inspector, transcoder: Some(Box::new(transcoder)), references: Vec::new() }
+    }
 }
 
 /// What is known about an id.
@@ -197,7 +224,6 @@ pub struct Gate {
     metrics: TenantMetrics,
     policy: Policy,
     arbiter: Option<Arc<dyn Arbiter>>,
-    jitter: RandomState,
     guids: Arc<Guids>,
     book: Mutex<Book>,
     is_going_on: AtomicBool,
@@ -233,7 +259,6 @@ impl Gate {
             metrics,
             policy,
             arbiter,
-            jitter: RandomState::new(),
             guids,
             book: Mutex::default(),
             is_going_on: AtomicBool::new(false),
@@ -323,7 +348,7 @@ impl Gate {
             Err(RegistryFault::Bad(detail)) => Err(detail),
             Err(fault) => {
                 let now = self.clock.monotonic();
-                let random = self.jitter.hash_one((id, now));
+                let random = jitter(self.policy.jitter, id, now);
                 return self.lock().failed(id, &fault, now, &self.policy, random);
             }
         };
@@ -356,10 +381,11 @@ impl Gate {
 
     /// The name of a record type that the source does not read.
     fn other_record(&self, fetched: &FetchedSchema) -> Option<String> {
-        if self.reader.reads_all_types() {
+        // A schema of another kind is a mistake, whatever its type is called.
+        if self.reader.reads_all_types() || fetched.kind != self.policy.kind {
             return None;
         }
-        let name = fetched.parse(&self.policy.schema).ok()?.name()?.to_string();
+        let name = fetched.parse_for(&self.reader, &self.policy.schema).ok()?.name()?.to_string();
         (!self.reader.reads_type(&name)).then_some(name)
     }
 
@@ -367,15 +393,31 @@ impl Gate {
     fn judge(&self, fetched: &FetchedSchema) -> Result<Accepted, String> {
         let id = fetched.id;
         let refused = |cause: String| format!("writer schema {id}, reader schema {}: {cause}", self.reader.fingerprint());
-        let schema = fetched.parse(&self.policy.schema).map_err(|fault| refused(fault.to_string()))?;
+        check_kind(fetched.kind, self.policy.kind).map_err(refused)?;
+        let parsed = fetched.parse_with_transcoder(&self.policy.schema, self.policy.datum, Some(&self.reader));
+        let (schema, transcoder) = parsed.map_err(|fault| refused(fault.to_string()))?;
         check_readable(&schema, &self.reader).map_err(|fault| refused(fault.to_string()))?;
         let inspector = Inspector::new(&schema, self.policy.datum).map_err(|fault| refused(fault.to_string()))?;
-        Ok(Accepted { id, schema, inspector, references: fetched.chain.clone() })
+        Ok(Accepted { id, schema, inspector, transcoder, references: fetched.chain.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         // Nothing below the lock leaves the book half changed, so it stays usable after a panic.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a schema is of the kind that the source declares.
+///
+/// # Errors
+/// What it is, and what to do.
+pub fn check_kind(found: SchemaKind, declared: SchemaKind) -> Result<(), String> {
+    match found == declared {
+        true => Ok(()),
+        false => Err(format!(
+            "it is a schema of {found}, the source declares {declared}: produce with the serializer of {declared}, or declare format = \"{}\"",
+            found.declared_as()
+        )),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::avro::Reference;
 use crate::clock::Clock;
 use crate::telemetry::Metrics;
 
@@ -83,7 +84,7 @@ impl Stage {
 }
 
 fn fetched(json: &str) -> FetchedSchema {
-    FetchedSchema { id: SchemaId(7), json: json.into(), references: Vec::new(), chain: Vec::new() }
+    FetchedSchema::avro(SchemaId(7), json)
 }
 
 fn down() -> Result<FetchedSchema, RegistryFault> {
@@ -190,20 +191,52 @@ fn a_schema_that_cannot_be_read_is_refused_naming_id_and_field() {
 }
 
 #[test]
-fn an_id_of_something_else_than_avro_is_refused() {
-    let stage = Stage::answering([Err(RegistryFault::Bad("schema 7 is of type Protobuf, not Avro".into()))]);
+fn a_schema_of_another_kind_than_declared_is_refused_by_name() {
+    let json = r#"{"type": "object", "properties": {"battery": {"type": "integer"}}, "required": ["battery"]}"#;
+    let of_kind = |kind| FetchedSchema { kind, ..fetched(json) };
+    let detail = |stage: &Stage| match (stage.verdict(), stage.verdict()) {
+        (_, Verdict::Refused { detail }) => detail,
+        other => panic!("{other:?}"),
+    };
+
+    let found = detail(&Stage::answering([Ok(of_kind(SchemaKind::Json))]));
+
+    assert!(
+        found.contains("it is a schema of JSON Schema, the source declares Avro") && found.contains("format = \"json-schema\""),
+        "{found}"
+    );
+    let policy = Policy { kind: SchemaKind::Json, ..Policy::default() };
+    let found =
+        detail(&Stage::with(policy, [Ok(fetched(r#"{"type":"record","name":"Reading","fields":[{"name":"battery","type":"int"}]}"#))]));
+    assert!(found.contains("it is a schema of Avro, the source declares JSON Schema"), "{found}");
+}
+
+#[test]
+fn a_json_schema_is_accepted_with_what_transcodes_its_records() {
+    let json = r#"{"properties": {"battery": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["battery"]}"#;
+    let policy = Policy { kind: SchemaKind::Json, ..Policy::default() };
+    let stage = Stage::with(policy, [Ok(FetchedSchema { kind: SchemaKind::Json, ..fetched(json) })]);
 
     stage.verdict();
 
-    assert!(matches!(stage.verdict(), Verdict::Refused { detail } if detail.contains("Protobuf")));
+    let Verdict::Accepted(accepted) = stage.verdict() else { panic!("not accepted: {:?}", stage.verdict()) };
+    let (transcoder, mut datum) = (accepted.transcoder.as_ref().expect("the records are JSON"), Vec::new());
+    assert_eq!(transcoder.transcode(br#"{"battery": 7}"#, &mut datum), Ok(()));
+    assert_eq!(datum, [14]);
+    assert_eq!(transcoder.transcode(br#"{"battery": 10}"#, &mut datum).expect_err("its own schema").reason, "not-of-schema");
 }
 
 #[test]
 fn types_of_other_subjects_are_resolved_c17() {
     let fetched = FetchedSchema {
         id: SchemaId(7),
+        kind: SchemaKind::Avro,
         json: r#"{"type":"record","name":"Reading","namespace":"test","fields":[{"name":"battery","type":"int"},{"name":"meta","type":"test.message.Metadata"}]}"#.into(),
-        references: vec![r#"{"type":"record","name":"Metadata","namespace":"test.message","fields":[{"name":"by","type":"string"}]}"#.into()],
+        references: vec![Reference {
+            name: "test.message.Metadata".into(),
+            text: r#"{"type":"record","name":"Metadata","namespace":"test.message","fields":[{"name":"by","type":"string"}]}"#.into(),
+        }],
+        direct: Vec::new(),
         chain: vec!["test.message.Metadata (subject metadata, version 1)".into()],
     };
     let stage = Stage::answering([Ok(fetched)]);

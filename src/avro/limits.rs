@@ -34,11 +34,13 @@ pub struct DatumLimits {
     pub items_per_byte: usize,
     /// Nesting of records, arrays and maps. Inspection recurses on it.
     pub depth_max: usize,
+    /// Longest datum that a value of another format may become, in bytes.
+    pub transcoded_bytes_max: usize,
 }
 
 impl Default for DatumLimits {
     fn default() -> Self {
-        Self { string_bytes_max: 1 << 20, items_max: 1 << 20, items_per_byte: 4, depth_max: 64 }
+        Self { string_bytes_max: 1 << 20, items_max: 1 << 20, items_per_byte: 4, depth_max: 64, transcoded_bytes_max: 64 << 20 }
     }
 }
 
@@ -46,9 +48,25 @@ impl DatumLimits {
     /// Items that every datum may have, however short it is.
     const ITEMS_FREE: usize = 64;
 
+    /// Bytes that every transcoded datum may have: absent fields take bytes in Avro.
+    const TRANSCODED_FREE: usize = 64 << 10;
+
+    /// Bytes of a transcoded datum for each of its value's. The digit and the comma of `1,` are eight bytes as a double.
+    const TRANSCODED_PER_BYTE: usize = 16;
+
     /// For parts of a datum that was inspected as a whole.
-    pub(super) const NONE: Self =
-        Self { string_bytes_max: usize::MAX, items_max: usize::MAX, items_per_byte: usize::MAX, depth_max: usize::MAX };
+    pub(super) const NONE: Self = Self {
+        string_bytes_max: usize::MAX,
+        items_max: usize::MAX,
+        items_per_byte: usize::MAX,
+        depth_max: usize::MAX,
+        transcoded_bytes_max: usize::MAX,
+    };
+
+    /// The bytes that a value of another format, which has `bytes`, may have as a datum.
+    pub(super) fn datum_bytes_of(&self, bytes: usize) -> usize {
+        bytes.saturating_mul(Self::TRANSCODED_PER_BYTE).saturating_add(Self::TRANSCODED_FREE).min(self.transcoded_bytes_max)
+    }
 
     /// The items that a datum of `bytes` may hold.
     pub(super) fn items_of(&self, bytes: usize) -> usize {

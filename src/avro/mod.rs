@@ -1,4 +1,5 @@
-//! Avro bytes ↔ columns: frame, inspect and decode what tenants' producers wrote; encode what Testudo writes.
+//! Avro bytes ↔ columns: frame, inspect and decode what tenants' producers wrote; encode what Testudo writes. Records in other
+//! formats become Avro first ([`foreign`]).
 //!
 //! Reading order is a record's: its frame names the writer schema; the gate has judged that schema; the inspector walks the
 //! datum within bounds, so that nothing after it can fail on content; the decoder resolves datums to the reader's columns.
@@ -11,6 +12,8 @@ mod names;
 pub mod limits;
 
 mod wire;
+
+pub mod foreign;
 
 pub mod inspect;
 pub mod resolve;
@@ -36,6 +39,7 @@ mod property_tests;
 
 pub use decode::{DecodeFault, Decoded, Decoder, Path};
 pub use encode::Encoder;
+pub use foreign::{Derived, Reference, SchemaKind, Transcode, TranscodeFault};
 pub use frame::{FrameFault, SchemaGuid, SchemaId, SchemaName};
 pub use gate::{Accepted, Arbiter, Gate, Ruling, Verdict};
 pub use guid::GuidAnswer;

@@ -65,14 +65,21 @@ impl<'s> Names<'s> {
     }
 }
 
-/// Whether a reader's named type stands for a writer's: by unqualified name, or by an alias of the reader's.
+/// The attribute of derived types that have no name of their own: a JSON Schema's objects are what stands at their place.
+pub(super) const UNNAMED: &str = "unnamed";
+
+/// Whether a reader's named type stands for a writer's: by unqualified name, or by an alias of the reader's, or because the writer's format
+/// names no types.
 ///
 /// # Source
 /// Avro specification, schema resolution: names match without namespaces.
-pub(super) fn is_same_type(writer: &Schema, reader: &Schema) -> bool {
-    let (Some(writer), Some(name)) = (writer.name(), reader.name()) else {
+pub(super) fn is_same_type(of_writer: &Schema, reader: &Schema) -> bool {
+    let (Some(writer), Some(name)) = (of_writer.name(), reader.name()) else {
         return true;
     };
+    if of_writer.custom_attributes().is_some_and(|attributes| attributes.contains_key(UNNAMED)) {
+        return true;
+    }
     writer.name() == name.name() || reader.aliases().into_iter().flatten().map(Alias::name).any(|alias| alias == writer.name())
 }
 

@@ -13,9 +13,10 @@ use schema_registry_converter::schema_registry_common::{RegisteredReference, Sch
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::foreign::{self, Reference, SchemaKind, Transcode};
 use super::frame::{SchemaGuid, SchemaId};
-use super::limits::SchemaLimits;
-use super::schema::{SchemaFault, parse_writer_with_references};
+use super::limits::{DatumLimits, SchemaLimits};
+use super::schema::{ReaderSchema, SchemaFault, parse_writer_with_references};
 use super::settings::Settings;
 
 mod bounded;
@@ -74,22 +75,82 @@ impl RegistryFault {
 pub struct FetchedSchema {
     /// Its id.
     pub id: SchemaId,
+    /// What it is a schema of.
+    pub kind: SchemaKind,
     /// Its text; may name types that `references` define.
     pub json: String,
-    /// Texts of the schemas that it refers to, directly or not; each once.
-    pub references: Vec<String>,
+    /// The schemas that it refers to, directly or not; each once for every name that it goes by.
+    pub references: Vec<Reference>,
+    /// Those that it refers to itself, as the registry knows them.
+    pub direct: Vec<Named>,
     /// Where these came from, for people: `test.message.Metadata (subject metadata, version 1)`.
     pub chain: Vec<String>,
 }
 
+/// A schema of another subject under the name that a schema uses for it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its version there.
+    pub version: u32,
+}
+
+fn named(references: &[RegisteredReference]) -> Vec<Named> {
+    let named = |reference: &RegisteredReference| Named {
+        name: reference.name.clone(),
+        subject: reference.subject.clone(),
+        version: reference.version,
+    };
+    references.iter().map(named).collect()
+}
+
 impl FetchedSchema {
-    /// Parses it within `limits` to a schema that needs no other: the types of other subjects stand where they are used first.
+    /// An Avro schema that rests on no other.
+    pub fn avro(id: SchemaId, json: impl Into<String>) -> Self {
+        Self { id, kind: SchemaKind::Avro, json: json.into(), references: Vec::new(), direct: Vec::new(), chain: Vec::new() }
+    }
+
+    /// Parses it within `limits` to an Avro schema that needs no other: the types of other subjects stand where they are used first.
+    /// Of other kinds it is the derived one.
     ///
     /// # Errors
-    /// [`SchemaFault`] when a bound is exceeded or the text is not an Avro record schema.
+    /// [`SchemaFault`] when a bound is exceeded, or the text is no record schema of its kind.
     pub fn parse(&self, limits: &SchemaLimits) -> Result<apache_avro::Schema, SchemaFault> {
-        let references: Vec<&str> = self.references.iter().map(String::as_str).collect();
-        parse_writer_with_references(&self.json, &references, limits)
+        self.parse_with_transcoder(limits, DatumLimits::default(), None).map(|(schema, _)| schema)
+    }
+
+    /// The same, as `reader` wants it: of the message that it reads, where a schema holds several.
+    ///
+    /// # Errors
+    /// As [`FetchedSchema::parse`].
+    pub fn parse_for(&self, reader: &ReaderSchema, limits: &SchemaLimits) -> Result<apache_avro::Schema, SchemaFault> {
+        self.parse_with_transcoder(limits, DatumLimits::default(), Some(reader)).map(|(schema, _)| schema)
+    }
+
+    /// The same, with what makes datums of its records where they are of another kind; these are held to the bounds of `datum`.
+    ///
+    /// # Errors
+    /// As [`FetchedSchema::parse`].
+    pub fn parse_with_transcoder(
+        &self,
+        limits: &SchemaLimits,
+        datum: DatumLimits,
+        reader: Option<&ReaderSchema>,
+    ) -> Result<(apache_avro::Schema, Option<Box<dyn Transcode>>), SchemaFault> {
+        if self.kind == SchemaKind::Avro {
+            // A text that is there under two names defines its types once.
+            let mut seen = HashSet::new();
+            let texts = self.references.iter().map(|reference| reference.text.as_str());
+            let references: Vec<&str> = texts.filter(|text| seen.insert(*text)).collect();
+            return parse_writer_with_references(&self.json, &references, limits).map(|schema| (schema, None));
+        }
+        let derived = foreign::derive(self.kind, &self.json, &self.references, limits, datum, &|name| {
+            reader.is_some_and(|reader| reader.wants(name))
+        })?;
+        Ok((derived.schema, Some(derived.transcoder)))
     }
 }
 
@@ -132,16 +193,22 @@ impl Registry {
     /// The schema with `id`, soft-deleted or not (C27), with all schemas that it refers to (C17).
     ///
     /// # Errors
-    /// [`RegistryFault`]; `Bad` when the id belongs to something other than an Avro schema.
+    /// [`RegistryFault`]; `Bad` when the id belongs to a kind of schema that nothing here reads.
     pub async fn schema(&self, id: SchemaId) -> Result<FetchedSchema, RegistryFault> {
         let found = self.converter.schema(id).await?;
-        match &found.schema_type {
-            SchemaType::Avro => {}
-            SchemaType::Other(kind) if kind.eq_ignore_ascii_case("AVRO") => {}
-            SchemaType::Other(kind) => return Err(RegistryFault::Bad(format!("schema {id} is of type {kind}, not Avro"))),
-            kind => return Err(RegistryFault::Bad(format!("schema {id} is of type {kind:?}, not Avro"))),
-        }
-        let mut fetched = FetchedSchema { id, json: found.schema, references: Vec::new(), chain: Vec::new() };
+        let kind = match &found.schema_type {
+            SchemaType::Avro => Some(SchemaKind::Avro),
+            SchemaType::Json => Some(SchemaKind::Json),
+            SchemaType::Protobuf => Some(SchemaKind::Protobuf),
+            SchemaType::Other(word) => SchemaKind::of(word),
+            _ => None,
+        };
+        let Some(kind) = kind else {
+            let why = format!("schema {id} is of type {:?}; schemas of Avro, JSON Schema and Protobuf can be read", found.schema_type);
+            return Err(RegistryFault::Bad(why));
+        };
+        let mut fetched =
+            FetchedSchema { id, kind, json: found.schema, references: Vec::new(), direct: named(&found.references), chain: Vec::new() };
         self.add_references(&mut fetched, found.references).await?;
         Ok(fetched)
     }
@@ -203,7 +270,15 @@ impl Registry {
     /// # Errors
     /// [`RegistryFault::Refused`] when the subject's rule forbids it or the schema is invalid.
     pub async fn register(&self, subject: &str, schema_json: &str) -> Result<SchemaId, RegistryFault> {
-        let body = json!({ "schema": schema_json });
+        self.register_as(subject, SchemaKind::Avro, schema_json).await
+    }
+
+    /// The same for a schema of any kind.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    pub async fn register_as(&self, subject: &str, kind: SchemaKind, text: &str) -> Result<SchemaId, RegistryFault> {
+        let body = body_of(kind, text);
         let answer = self.transport.call(Method::POST, &["subjects", subject, "versions"], None, Some(&body)).await?;
         id_of(&answer)
     }
@@ -244,20 +319,23 @@ impl Registry {
         version_of(&self.transport.call(Method::GET, &path, Some(("deleted", "true")), None).await?)
     }
 
-    /// Whether the rule of `subject` allows `schema_json` as its next version. A subject without versions allows everything.
+    /// Whether the rule of `subject` allows a schema as its next version. A subject without versions allows everything.
     ///
     /// # Errors
     /// [`RegistryFault`].
-    pub async fn is_compatible(&self, subject: &str, schema_json: &str) -> Result<Compatibility, RegistryFault> {
-        self.is_compatible_with(subject, "latest", schema_json).await
+    pub async fn is_compatible(&self, subject: &str, schema: &FetchedSchema) -> Result<Compatibility, RegistryFault> {
+        self.is_compatible_with(subject, "latest", schema).await
     }
 
-    /// Whether the rule of `subject` allows `schema_json` after one of its versions. A version that is not there allows everything.
+    /// Whether the rule of `subject` allows a schema after one of its versions. A version that is not there allows everything.
     ///
     /// # Errors
     /// [`RegistryFault`].
-    pub async fn is_compatible_with(&self, subject: &str, version: &str, schema_json: &str) -> Result<Compatibility, RegistryFault> {
-        let body = json!({ "schema": schema_json });
+    pub async fn is_compatible_with(&self, subject: &str, version: &str, schema: &FetchedSchema) -> Result<Compatibility, RegistryFault> {
+        let mut body = body_of(schema.kind, &schema.json);
+        if !schema.direct.is_empty() {
+            body["references"] = json!(schema.direct);
+        }
         let path = ["compatibility", "subjects", subject, "versions", version];
         match self.transport.call(Method::POST, &path, Some(("verbose", "true")), Some(&body)).await {
             Ok(answer) => {
@@ -278,7 +356,7 @@ impl Registry {
         self.transport.call(Method::GET, &["schemas", "types"], None, None).await.map(drop)
     }
 
-    /// Fetches what `direct` names and what that rests on, each version once. Together they are bounded like one schema.
+    /// Fetches what `direct` names and what that rests on, each version once for each name. Together they are bounded like one schema.
     async fn add_references(&self, fetched: &mut FetchedSchema, direct: Vec<RegisteredReference>) -> Result<(), RegistryFault> {
         let bytes_max = SchemaLimits::default().bytes_max;
         let mut bytes = fetched.json.len();
@@ -286,7 +364,7 @@ impl Registry {
         let mut left = direct;
         while let Some(reference) = left.pop() {
             let RegisteredReference { name, subject, version, .. } = reference;
-            if !seen.insert((subject.clone(), version)) {
+            if !seen.insert((name.clone(), subject.clone(), version)) {
                 continue;
             }
             let too_much = |what: String| {
@@ -298,16 +376,24 @@ impl Registry {
             }
             let path = ["subjects", &subject, "versions", &version.to_string()];
             let answer = self.transport.call(Method::GET, &path, Some(("deleted", "true")), None).await?;
-            let json = text_of(&answer, "schema")?;
-            bytes += json.len();
+            let text = text_of(&answer, "schema")?;
+            bytes += text.len();
             if bytes > bytes_max {
                 return too_much(format!("others of more than {bytes_max} bytes"));
             }
-            fetched.references.push(json);
             fetched.chain.push(format!("{name} (subject {subject}, version {version})"));
+            fetched.references.push(Reference { name, text });
             left.extend(references_of(&answer)?);
         }
         Ok(())
+    }
+}
+
+/// What is posted for a schema. Avro goes unnamed, as registries of old have it.
+fn body_of(kind: SchemaKind, text: &str) -> Value {
+    match kind {
+        SchemaKind::Avro => json!({ "schema": text }),
+        other => json!({ "schema": text, "schemaType": other.word() }),
     }
 }
 

@@ -7,6 +7,7 @@ use apache_avro::schema::RecordSchema;
 use arrow::datatypes::Fields;
 
 use super::column_form;
+use super::foreign::SchemaKind;
 use super::limits::SchemaLimits;
 use super::names::{Names, find_recursion};
 
@@ -34,6 +35,16 @@ pub enum SchemaFault {
         type_name: String,
         /// The field, as `Type.field`.
         field: String,
+    },
+    /// A schema of another format that has no equal in Avro.
+    #[error("not a usable {kind}, at `{place}`: {why}")]
+    Foreign {
+        /// The format.
+        kind: SchemaKind,
+        /// Where in the schema: a JSON pointer, a message's field.
+        place: String,
+        /// The reason, and what to do.
+        why: String,
     },
     /// Records of the writer schema cannot be resolved to the reader schema.
     #[error("field `{field}` cannot be read: {why}")]
@@ -133,6 +144,11 @@ impl ReaderSchema {
         own.as_deref() == Some(name) || self.avro.aliases().into_iter().flatten().any(|alias| alias.name() == name)
     }
 
+    /// Whether records of a type with this full name are read and match by name.
+    pub fn wants(&self, full_name: &str) -> bool {
+        self.reads_type(full_name) && self.is_named_for(full_name)
+    }
+
     /// Identifies the effective schema with its defaults and logical types, as 16 hex digits.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -152,9 +168,7 @@ pub fn parse_writer(json: &str, limits: &SchemaLimits) -> Result<Schema, SchemaF
 /// # Errors
 /// As [`parse_writer`]; the bounds hold for all texts together.
 pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &SchemaLimits) -> Result<Schema, SchemaFault> {
-    let mut measured = Measure::default();
-    references.iter().chain([&json]).for_each(|text| measured.add(text, limits));
-    measured.check(limits)?;
+    measure(references.iter().chain([&json]).copied(), limits)?;
     let (mut schema, others) = Schema::parse_str_with_list(json, references).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
     if !others.is_empty() {
         schema.denormalize(&others).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
@@ -162,6 +176,13 @@ pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &Sc
     record_of(&schema)?;
     Names::of(&schema)?;
     Ok(schema)
+}
+
+/// Holds JSON texts to the bounds, all together, before anything parses them.
+pub(super) fn measure<'t>(texts: impl Iterator<Item = &'t str>, limits: &SchemaLimits) -> Result<(), SchemaFault> {
+    let mut measured = Measure::default();
+    texts.for_each(|text| measured.add(text, limits));
+    measured.check(limits)
 }
 
 /// The record that a source's schema must be.

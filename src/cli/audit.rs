@@ -7,8 +7,9 @@ use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{Exit, WithExit};
+use super::operator::find_generation;
 use super::run::load;
-use crate::audit::{AuditError, Options, Report, StoredKey, audit, audit_by_ledger};
+use crate::audit::{AuditError, Options, Report, Stored, StoredKey, audit, audit_by_ledger};
 use crate::avro::registry::Registry;
 use crate::config::Config;
 use crate::kafka::TopicPartition;
@@ -71,6 +72,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     let mut violated = Vec::new();
     for tenant in load(&config)? {
         let name = tenant.name.clone();
+        find_generation(&config, &tenant, runtime.handle())?;
         let audited = match args.ledger {
             true => runtime.block_on(audit_one_by_ledger(&config, tenant, args.first)),
             false => runtime.block_on(audit_one(&config, tenant, args.first, !args.no_store)),
@@ -93,7 +95,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
 /// Audits one tenant.
 pub async fn audit_one(config: &Config, tenant: Arc<Tenant>, first: usize, with_store: bool) -> anyhow::Result<Report> {
     let store = match with_store {
-        true => Some(stored_windows(config, &tenant)?),
+        true => Some(stored(config, &tenant)?),
         false => None,
     };
     audit(options(config, tenant, store, first).await?).await.exit_by(exit_of)
@@ -113,7 +115,7 @@ async fn audit_one_by_ledger(config: &Config, tenant: Arc<Tenant>, first: usize)
     report
 }
 
-async fn options(config: &Config, tenant: Arc<Tenant>, store: Option<Vec<StoredKey>>, first: usize) -> anyhow::Result<Options> {
+async fn options(config: &Config, tenant: Arc<Tenant>, store: Option<Stored>, first: usize) -> anyhow::Result<Options> {
     let mongo = match &config.mongo {
         Some(settings) => Some(settings.client().await?.database(&tenant.database)),
         None => None,
@@ -121,12 +123,14 @@ async fn options(config: &Config, tenant: Arc<Tenant>, store: Option<Vec<StoredK
     Ok(Options { tenant, kafka: config.kafka.clone(), registry: Registry::new(&config.registry)?, mongo, store, first })
 }
 
-/// The windows in the tenant's state folder.
-fn stored_windows(config: &Config, tenant: &Tenant) -> anyhow::Result<Vec<StoredKey>> {
-    let contents = store::inspect(&config.store.dir, &tenant.name)
+/// What the tenant's state folder holds.
+fn stored(config: &Config, tenant: &Tenant) -> anyhow::Result<Stored> {
+    let contents = store::inspect(&config.store.dir, &tenant.own_name())
         .context("failed to read the local state; `--no-store` leaves it out")
         .exit(Exit::Damaged)?;
-    Ok(contents.windows.into_iter().map(stored_key).collect())
+    let whole = contents.progress.into_iter().filter(|(_, progress)| progress.is_whole());
+    let positions = whole.map(|(partition, progress)| (partition, progress.position)).collect();
+    Ok(Stored { windows: contents.windows.into_iter().map(stored_key).collect(), positions })
 }
 
 fn stored_key(window: StoredWindow) -> StoredKey {

@@ -14,9 +14,12 @@ use chrono::DateTime;
 use super::exit::{Exit, WithExit};
 use super::topics::create_missing;
 use crate::avro::registry::{Registry, RegistryFault};
-use crate::avro::{SchemaGuid, SchemaId};
+use crate::avro::{SchemaGuid, SchemaId, SchemaKind};
 use crate::config::Config;
+use crate::emulator::json::json_schema_of;
+use crate::emulator::protobuf::proto_of;
 use crate::emulator::{self, CsvSettings, Emulation, Extent, FleetSettings, Framing, Report, Surroundings, Wrong, run_all};
+use crate::tenant::Format;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,6 +73,9 @@ pub struct Args {
     /// Where records name their schema: value (an id in front of it), header-id or header-guid=GUID (Confluent Platform 8).
     #[arg(long, value_name = "WHERE", default_value = "value", value_parser = framing)]
     framing: Framing,
+    /// Format of the values: avro, json-schema, protobuf or json (plain, without a frame). The schema is Avro in any case.
+    #[arg(long, value_name = "FORMAT", default_value = "avro", value_parser = format)]
+    format: Format,
     /// Write a report; the ending says whether as .csv or as .json.
     #[arg(long = "report", value_name = "FILE")]
     reports: Vec<PathBuf>,
@@ -167,7 +173,20 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
 async fn register(emulation: &Emulation, config: &Config) -> anyhow::Result<SchemaId> {
     let subject = format!("{}-value", emulation.topic);
     let registry = Registry::new(&config.registry).exit(Exit::Usage)?;
-    let registered = registry.register(&subject, &emulation.schema).await.exit_by(|fault| match fault {
+    let Some(kind) = emulation.format.schemas() else { return Ok(SchemaId::NONE) };
+    let schema = match kind {
+        SchemaKind::Json => {
+            let shape = emulation.shape().exit(Exit::Usage)?;
+            let derived = json_schema_of(&shape.schema);
+            derived.ok_or_else(|| anyhow!("the schema of {subject} has a type that JSON Schema has not")).exit(Exit::Usage)?
+        }
+        SchemaKind::Protobuf => {
+            let shape = emulation.shape().exit(Exit::Usage)?;
+            proto_of(&shape.schema).ok_or_else(|| anyhow!("the schema of {subject} has a type that Protobuf has not")).exit(Exit::Usage)?
+        }
+        SchemaKind::Avro => emulation.schema.clone(),
+    };
+    let registered = registry.register_as(&subject, kind, &schema).await.exit_by(|fault| match fault {
         RegistryFault::Unauthorized(_) => Exit::Forbidden,
         RegistryFault::Refused { .. } => Exit::Incompatible,
         RegistryFault::Bad(_) => Exit::Usage,
@@ -229,6 +248,7 @@ impl Args {
                 wrong: self.shares(),
                 headers: self.headers.clone(),
                 framing: self.framing,
+                format: self.format,
             })
         };
         self.topics.iter().enumerate().map(one).collect()
@@ -295,6 +315,14 @@ fn wrong(text: &str) -> anyhow::Result<(Vec<Wrong>, f64)> {
     }
     let kinds = if kind == "all" { Wrong::ALL.to_vec() } else { vec![kind.parse().map_err(|why: String| anyhow!(why))?] };
     Ok((kinds, share))
+}
+
+fn format(text: &str) -> anyhow::Result<Format> {
+    let known = [Format::Avro, Format::JsonSchema, Format::Protobuf, Format::Json];
+    known.into_iter().find(|format| format.word() == text).ok_or_else(|| {
+        let words = known.map(Format::word).join(", ");
+        anyhow!("must be one of {words}")
+    })
 }
 
 fn framing(text: &str) -> anyhow::Result<Framing> {

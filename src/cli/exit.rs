@@ -23,6 +23,8 @@ pub enum Exit {
     Fenced = 7,
     /// The audit found a result that the input does not explain.
     Violation = 8,
+    /// What is left waits for a person: the decision on a schema, or a way past a batch that cannot be read.
+    Waiting = 9,
 }
 
 impl From<Exit> for ExitCode {

@@ -11,8 +11,11 @@ pub mod topics;
 pub mod audit;
 mod changed;
 pub mod check;
+mod memory;
 
 mod operator;
+mod rebuild;
+mod removal;
 pub mod reset;
 pub mod schema;
 pub mod skip;

@@ -19,9 +19,10 @@ use tokio::runtime::Handle;
 use super::exit::{Exit, WithExit};
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::Config;
+use crate::engine::generation::{self, Standing, Step};
 use crate::engine::job::owner_topics;
 use crate::engine::standstill::partitions_of;
-use crate::kafka::{Broker, Cluster, Outgoing, Position, TopicDescription, TopicPartition};
+use crate::kafka::{Broker, Cluster, Failure, Headers, Outgoing, Position, Reaction, TopicDescription, TopicPartition};
 use crate::store::lock::holder;
 use crate::tenant::Tenant;
 
@@ -42,6 +43,8 @@ pub(super) struct Site {
     pub(super) clock: SharedClock,
     /// Its input topics; all are there.
     pub(super) inputs: Vec<TopicDescription>,
+    /// Which generation counts; the tenant is of it, unless it was given another one before.
+    pub(super) standing: Standing,
 }
 
 /// Where the partitions of a group stand.
@@ -58,22 +61,44 @@ impl Site {
         if let Some(missing) = names.iter().find(|name| !inputs.iter().any(|known| known.name == **name)) {
             return Err(anyhow!("input topic {missing} does not exist")).exit(Exit::Incompatible);
         }
-        Ok(Self { config, tenant, cluster, clock, inputs })
+        let standing = generation::read(&*cluster, &*clock, &tenant).exit_by(of_broker)?;
+        tenant.generation.get_or_init(|| standing.generation());
+        Ok(Self { config, tenant, cluster, clock, inputs, standing })
+    }
+
+    /// Refuses while a rebuild is under way: what is done to one generation would not be done to the other.
+    pub(super) fn must_be_settled(&self) -> anyhow::Result<()> {
+        match self.standing.step {
+            Step::Settled => Ok(()),
+            _ => Err(anyhow!(
+                "tenant {} is being rebuilt; let `testudo run --rebuild` end, or, before it has put the new generation in the old one's place, \
+                 give it up by `testudo reset --generation {}`",
+                self.tenant.name,
+                self.standing.current + 1
+            ))
+            .exit(Exit::Incompatible),
+        }
+    }
+
+    /// Refuses for any other generation than the one that is being rebuilt.
+    pub(super) fn must_be_building(&self, number: u32) -> anyhow::Result<()> {
+        match self.standing.step {
+            Step::Building(_) if number == self.standing.current + 1 => Ok(()),
+            _ => Err(anyhow!("generation {number} of tenant {} is not being rebuilt", self.tenant.name)).exit(Exit::Usage),
+        }
     }
 
     /// Refuses while the tenant works, here or anywhere. A member that ended counts until its session does, so that is waited for.
     pub(super) fn must_stand_still(&self) -> anyhow::Result<()> {
-        let folder = self.config.store.dir.join(&self.tenant.name);
+        let folder = self.config.store.dir.join(self.tenant.own_name());
         if let Ok(Some(process)) = holder(&folder) {
             return Err(anyhow!("process {process} works on {}; stop it first", folder.display())).exit(Exit::Damaged);
         }
-        let (group, client) = (self.tenant.group(), self.bare_consumer()?);
+        let group = self.tenant.group();
         let deadline = Deadline::after(&*self.clock, self.session() + SESSION_MARGIN);
         let mut has_told = false;
         loop {
-            let groups = client.fetch_group_list(Some(&group), WAIT).with_context(|| format!("failed to ask for group {group}"))?;
-            let member = |member: &rdkafka::groups::GroupMemberInfo| format!("{} at {}", member.client_id(), member.client_host());
-            let members: Vec<String> = groups.groups().iter().flat_map(|group| group.members()).map(member).collect();
+            let members = self.members_of(&group)?;
             if members.is_empty() {
                 return Ok(());
             }
@@ -92,6 +117,14 @@ impl Site {
         }
     }
 
+    /// The members of a group.
+    pub(super) fn members_of(&self, group: &str) -> anyhow::Result<Vec<String>> {
+        let client = self.bare_consumer(group)?;
+        let groups = client.fetch_group_list(Some(group), WAIT).with_context(|| format!("failed to ask for group {group}"))?;
+        let member = |member: &rdkafka::groups::GroupMemberInfo| format!("{} at {}", member.client_id(), member.client_host());
+        Ok(groups.groups().iter().flat_map(|group| group.members()).map(member).collect())
+    }
+
     fn session(&self) -> Duration {
         let kafka = &self.config.kafka;
         let configured = kafka.consumer.get("session.timeout.ms").or_else(|| kafka.properties.get("session.timeout.ms"));
@@ -105,11 +138,16 @@ impl Site {
 
     /// Where the group stands, without joining it.
     pub(super) fn positions(&self) -> anyhow::Result<Positions> {
+        self.positions_of(&self.tenant.group(), &self.inputs)
+    }
+
+    /// Where a group stands in topics, without joining it.
+    pub(super) fn positions_of(&self, group: &str, topics: &[TopicDescription]) -> anyhow::Result<Positions> {
         let mut list = TopicPartitionList::new();
-        for partition in partitions_of(&self.inputs) {
+        for partition in partitions_of(topics) {
             list.add_partition(&partition.topic, partition.partition);
         }
-        let client = self.bare_consumer()?;
+        let client = self.bare_consumer(group)?;
         let deadline = Deadline::after(&*self.clock, WAIT);
         let found = loop {
             match client.committed_offsets(list.clone(), WAIT) {
@@ -126,9 +164,9 @@ impl Site {
         Ok(elements.iter().map(of).collect())
     }
 
-    fn bare_consumer(&self) -> anyhow::Result<BaseConsumer> {
+    fn bare_consumer(&self, group: &str) -> anyhow::Result<BaseConsumer> {
         let mut client = self.config.kafka.client(CLIENT_ID);
-        client.set("group.id", self.tenant.group()).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+        client.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
         client.create().context("failed to make a client")
     }
 
@@ -150,7 +188,7 @@ impl Site {
             key: Some(kind.as_bytes().to_vec().into()),
             value: Some(value.to_string().into_bytes().into()),
             timestamp_ms: Outgoing::stamp(now_ms),
-            headers: Vec::new(),
+            headers: Headers::default(),
         }
     }
 
@@ -172,6 +210,23 @@ impl Site {
             0 => Ok(()),
             _ => Err(anyhow!(failed())).exit(Exit::Unreachable),
         }
+    }
+}
+
+/// Finds out which generation of a tenant counts.
+pub(super) fn find_generation(config: &Config, tenant: &Tenant, runtime: &Handle) -> anyhow::Result<Standing> {
+    let (clock, timeout) = (SystemClock::shared(), config.engine.transaction_timeout());
+    let cluster = Cluster::new(config.kafka.clone(), CLIENT_ID, timeout, clock.clone(), runtime.clone());
+    let standing = generation::read(&cluster, &*clock, tenant).exit_by(of_broker)?;
+    tenant.generation.get_or_init(|| standing.generation());
+    Ok(standing)
+}
+
+fn of_broker(failure: &Failure) -> Exit {
+    match failure.reaction {
+        _ if failure.is_forbidden => Exit::Forbidden,
+        Reaction::Stop => Exit::Incompatible,
+        _ => Exit::Unreachable,
     }
 }
 

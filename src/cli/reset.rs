@@ -7,19 +7,15 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 
 use super::exit::{Exit, WithExit};
 use super::operator::{Positions, Site, WAIT, confirm, listed};
+use super::removal;
 use super::run::load;
-use crate::clock::Deadline;
 use crate::config::Config;
 use crate::engine::job::{create_missing, own_topics};
 use crate::engine::standstill::{Standstill, StandstillFault, partitions_of, progress_record, windows_over};
@@ -31,13 +27,10 @@ Examples:
   testudo reset tenants/zoo.toml                                    Begin again with the first records that are there
   testudo reset tenants/zoo.toml --to stream-topic-1/0=4711,stream-topic-1/1=4699
                                                                     ... with these; every partition has to be named
+  testudo reset tenants/zoo.toml --generation 1                     Remove what a rebuild has left of the first generation
 
 Moves the group, re-creates the changelogs, moves this machine's state folder aside. Outputs, dead letters, documents and the sinks'
 groups stay: what is read again is produced once more. State folders on other machines have to be moved away by hand.";
-
-/// How long a deleted topic may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(30);
-const GONE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Flags of `testudo reset`.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,6 +41,9 @@ pub struct Args {
     /// `earliest`, or TOPIC/PARTITION=OFFSET for each partition, with commas.
     #[arg(long, default_value = "earliest", value_name = "POSITIONS")]
     to: String,
+    /// Remove what this generation has left, one that a rebuild has replaced or one whose rebuild is given up; the one that counts goes on.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "to")]
+    generation: Option<u32>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -59,6 +55,10 @@ pub fn run(args: &Args, mut config: Config) -> anyhow::Result<()> {
     let tenant = load(&config)?.remove(0);
     let runtime = super::runtime(1)?;
     let site = Site::new(config, tenant, runtime.handle())?;
+    if let Some(number) = args.generation {
+        return removal::run(&site, number, args.yes, runtime.handle());
+    }
+    site.must_be_settled()?;
     site.must_stand_still()?;
     let old = site.positions()?;
     let new = wanted(&site, &args.to)?;
@@ -69,10 +69,14 @@ pub fn run(args: &Args, mut config: Config) -> anyhow::Result<()> {
     if *standstill.positions() != old {
         bail!("nothing was done: the group has moved meanwhile; look again");
     }
-    let detail = json!({ "old_positions": listed(&old), "new_positions": new.iter().map(shown).collect::<HashMap<_, _>>() });
+    let detail = json!({
+        "old_positions": listed(&old),
+        "new_positions": new.iter().map(shown).collect::<HashMap<_, _>>(),
+        "outputs": output_ends(&site)?.iter().map(shown).collect::<HashMap<_, _>>(),
+    });
     site.record(&site.event("reset-begun", detail.clone()))?;
-    let aside = set_aside(&site.config.store.dir.join(&site.tenant.name), "reset", site.clock.wall_ms()).exit(Exit::Damaged)?;
-    recreate_changelogs(&site, &runtime)?;
+    let aside = set_aside(&site.config.store.dir.join(site.tenant.own_name()), "reset", site.clock.wall_ms()).exit(Exit::Damaged)?;
+    recreate_changelogs(&site, runtime.handle())?;
     let mut records = progress(&site, &new);
     records.push(site.event("reset", detail));
     standstill
@@ -133,11 +137,25 @@ fn show(site: &Site, old: &Positions, new: &[(TopicPartition, Position)]) {
         let before = old.get(partition).copied().flatten().map_or_else(|| "none".into(), |position| position.to_string());
         println!("  {partition}: position {before} becomes {position}");
     }
-    println!("  state folder {}: moved aside", site.config.store.dir.join(&site.tenant.name).display());
+    println!("  state folder {}: moved aside", site.config.store.dir.join(site.tenant.own_name()).display());
     for changelog in changelogs(site) {
         println!("  changelog {changelog}: deleted, created again empty");
     }
     println!("  outputs, dead letters, documents, sinks' groups: stay; what is read again is produced once more");
+}
+
+/// Where outputs, dead letters and ledger end: what stands there was made before the reset, and audits begin behind it.
+fn output_ends(site: &Site) -> anyhow::Result<Vec<(TopicPartition, Position)>> {
+    let tenant = &site.tenant;
+    let results = tenant.alerts.iter().map(|alert| &alert.topic).chain(tenant.windows.iter().map(|window| &window.topic)).cloned();
+    let names: Vec<Arc<str>> = results.chain([tenant.dead_letters_topic(), tenant.ledger_topic()]).collect();
+    let mut reader = site.cluster.reader()?;
+    let there = site.cluster.describe(&names, WAIT).exit(Exit::Unreachable)?;
+    let ends = partitions_of(&there).into_iter().map(|partition| {
+        let bounds = reader.bounds(&partition, WAIT).exit(Exit::Unreachable)?;
+        Ok((partition, bounds.high))
+    });
+    ends.collect()
 }
 
 fn changelogs(site: &Site) -> Vec<Arc<str>> {
@@ -146,26 +164,9 @@ fn changelogs(site: &Site) -> Vec<Arc<str>> {
 }
 
 /// Deletes the changelogs, waits until they are gone, and makes them again as `run` would.
-fn recreate_changelogs(site: &Site, runtime: &Runtime) -> anyhow::Result<()> {
+fn recreate_changelogs(site: &Site, runtime: &Handle) -> anyhow::Result<()> {
     let names = changelogs(site);
-    if !names.is_empty() {
-        let admin: AdminClient<DefaultClientContext> = site.config.kafka.client("testudo-operator").create()?;
-        let texts: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-        let options = AdminOptions::new().request_timeout(Some(WAIT)).operation_timeout(Some(WAIT));
-        for answer in runtime.block_on(admin.delete_topics(&texts, &options)).context("failed to delete changelogs")? {
-            match answer {
-                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
-                Err((topic, code)) => bail!("failed to delete changelog {topic}: {code}; nothing but the state folder was moved"),
-            }
-        }
-        let deadline = Deadline::after(&*site.clock, GONE_WITHIN);
-        while !site.cluster.describe(&names, WAIT)?.is_empty() {
-            if deadline.is_over(&*site.clock) {
-                bail!("the changelogs are still there {} s after their deletion; give the command again", GONE_WITHIN.as_secs());
-            }
-            site.clock.sleep(GONE_PAUSE);
-        }
-    }
+    removal::delete_topics(site, &names, runtime).context("nothing but the state folder was moved; give the command again")?;
     let inputs: HashMap<Arc<str>, TopicDescription> = site.inputs.iter().map(|topic| (topic.name.clone(), topic.clone())).collect();
     let wanted = own_topics(&site.tenant, &inputs, site.config.engine.ledger);
     create_missing(&*site.cluster, &*site.clock, inputs, wanted).context("failed to create the changelogs; give the command again")?;
@@ -182,7 +183,7 @@ fn progress(site: &Site, positions: &[(TopicPartition, Position)]) -> Vec<Outgoi
                 position: position.0,
                 stream_time_us: None,
                 swept_until_us: None,
-                identity: identity.fingerprint(),
+                identity: identity.recorded(),
                 input_id: Some(input.id.0.to_string()),
                 whole_from: 0,
             };

@@ -9,8 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 
 use super::changed::places_of;
-use super::drain::Drain;
-use super::exit::{Exit, WithExit};
+use super::drain::{Drain, Drained};
+use super::exit::{Exit, WithExit, code_of};
+use super::memory;
+use super::operator::find_generation;
+use super::rebuild::{Ended, Rebuild};
 use super::schema::over_http::OverHttp;
 use super::service::{Service, Surroundings};
 use super::sinks::Sinks;
@@ -19,6 +22,7 @@ use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::Config;
 use crate::engine::branch::BranchFault;
 use crate::engine::commit::NoProducer;
+use crate::engine::generation;
 use crate::engine::job::JobFault;
 use crate::engine::processor::ProcessFault;
 use crate::engine::restore::RestoreFault;
@@ -35,6 +39,8 @@ use crate::tenant::{Tenant, check};
 
 /// Step of the loop that waits for signals and ends.
 const STEP: Duration = Duration::from_millis(20);
+/// Pause before the broker is asked again which generation counts.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A drain asks for the ends of topics until this has passed.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -46,9 +52,14 @@ pub struct Args {
     /// Worker threads per tenant (0: the number of cores).
     #[arg(long)]
     pub workers: Option<usize>,
-    /// Stop when the ends that the input topics had at the start are committed, and print one line `RESULT …`.
+    /// Stop when the ends that the input topics had at the start are committed, and print one line `RESULT …`. Ends with code 9 when only
+    /// a person can help on: a schema is held, or a batch cannot be read.
     #[arg(long)]
     pub drain: bool,
+    /// Compute a tenant whose windows were changed anew from what its inputs hold, beside the generation that counts, and put it in that
+    /// one's place when it is complete and all other instances are stopped; then go on as always.
+    #[arg(long)]
+    pub rebuild: bool,
     /// Go on although state of this window is lost, or of `all`; can be repeated. Recorded on the tenant's events topic.
     #[arg(long, value_name = "WINDOW")]
     pub accept_state_loss: Vec<String>,
@@ -62,6 +73,10 @@ pub struct Args {
 
 /// Runs until stopped, drained, or every tenant has ended.
 pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
+    memory::bound_heaps();
+    let runtime = super::runtime(2)?;
+    // From the first moment: a start may take a while.
+    let signals = watch_signals(&runtime)?;
     if !args.tenants.is_empty() {
         config.tenants.clone_from(&args.tenants);
     }
@@ -72,16 +87,23 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
         config.mongo = None;
     }
     let tenants = load(&config)?;
-    let runtime = super::runtime(2)?;
+    if args.rebuild && tenants.len() != 1 {
+        return Err(anyhow!("--rebuild takes one tenant file: the others would wait for it")).exit(Exit::Usage);
+    }
     if !args.accept_state_loss.is_empty() {
         config.engine.start_empty.extend(state_loss::accepted(&args.accept_state_loss, &config, &tenants, runtime.handle())?);
     }
     let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
-    let signals = watch_signals(&runtime)?;
     let server = match args.no_http {
         true => None,
         false => Some(serve(&config, &tenants, &around)?),
     };
+    if args.rebuild && (Rebuild { config: &config, around: &around, signals: &signals }).run()? == Ended::Stopped {
+        return Ok(());
+    }
+    if !settle(&args, &config, &tenants, &around, &signals)? {
+        return Ok(());
+    }
     let service = Service::start(&config, tenants.clone(), &around)?;
     let sinks = Sinks::start(&config, &tenants, &around, service.gates())?;
     let end = wait_for_end(&args, &service, &sinks, &signals);
@@ -96,17 +118,56 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     }
     end?;
     if let Some((tenant, fault)) = faults.into_iter().next() {
-        let code = exit_of(&fault);
-        let declared = tenants.iter().find(|known| known.name == tenant);
-        if let Some(places) = declared.and_then(|declared| places_of(&fault, declared, &config.tenant)) {
-            eprintln!("{places}");
-        }
-        return Err(anyhow::Error::from(fault).context(format!("tenant {tenant} ended"))).exit(code);
+        return match tenants.iter().find(|known| known.name == tenant) {
+            Some(declared) => Err(ended(declared, fault, &config)),
+            None => Err(fault.into()),
+        };
     }
     match all_ended {
         true => Ok(()),
         false => Err(anyhow!("not everything ended within {} s", wait.as_secs())),
     }
+}
+
+/// What is told of a tenant that ended with a fault; what can be pointed at in its file is.
+pub(super) fn ended(tenant: &Tenant, fault: TenantFault, config: &Config) -> anyhow::Error {
+    let code = exit_of(&fault);
+    if let Some(places) = places_of(&fault, tenant, &config.tenant) {
+        eprintln!("{places}");
+    }
+    let error = anyhow::Error::from(fault).context(format!("tenant {} ended", tenant.name));
+    Err::<(), _>(error).exit(code).expect_err("an error")
+}
+
+/// Finds out which generation of each tenant counts, however long the broker is away; false when told to stop before.
+fn settle(args: &Args, config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings, signals: &AtomicUsize) -> anyhow::Result<bool> {
+    let clock = SystemClock::shared();
+    let patience = Deadline::after(&*clock, ENDS_WITHIN);
+    for tenant in tenants {
+        let health = around.health.component(format!("generation {}", tenant.name));
+        loop {
+            match find_generation(config, tenant, &around.runtime) {
+                Ok(standing) => match generation::permits(&standing, standing.current, false) {
+                    None => break,
+                    Some(why) => return Err(anyhow!("tenant {}: {why}", tenant.name)).exit(Exit::Incompatible),
+                },
+                Err(error) if code_of(&error) == Exit::Unreachable && !(args.drain && patience.is_over(&*clock)) => {
+                    tracing::warn!(tenant = tenant.name, error = format!("{error:#}"), "which generation counts is not known yet");
+                    health.not_ready(format!("{error:#}"));
+                }
+                Err(error) => return Err(error),
+            }
+            let pause = Deadline::after(&*clock, RETRY_PAUSE);
+            while !pause.is_over(&*clock) {
+                if signals.load(Ordering::Relaxed) > 0 {
+                    return Ok(false);
+                }
+                clock.sleep(STEP);
+            }
+        }
+        health.retire();
+    }
+    Ok(true)
 }
 
 /// Reads and checks the configured tenant files.
@@ -162,10 +223,12 @@ fn wait_for_end(args: &Args, service: &Service, sinks: &Sinks, signals: &AtomicU
         false => None,
     };
     while signals.load(Ordering::Relaxed) == 0 && !service.is_finished() {
-        if let Some(drain) = &mut drain
-            && drain.is_done(service, sinks)?
-        {
-            break;
+        if let Some(drain) = &mut drain {
+            match drain.look(service, sinks, &*clock)? {
+                Drained::NotYet => {}
+                Drained::Yes => break,
+                Drained::Stuck(lines) => return Err(stuck(&lines)).exit(Exit::Waiting),
+            }
         }
         clock.sleep(STEP);
     }
@@ -185,6 +248,19 @@ fn input_ends(service: &Service, clock: &dyn Clock) -> anyhow::Result<HashMap<St
     }
 }
 
+/// Why a drain ended before its end.
+fn stuck(lines: &[String]) -> anyhow::Error {
+    anyhow!(
+        "the drain ended before the end of the input: what is left in {} waits for somebody's decision; everything before it is committed\n  {}\n\
+         decide, then drain again",
+        match lines.len() {
+            1 => "1 partition".to_owned(),
+            partitions => format!("{partitions} partitions"),
+        },
+        lines.join("\n  ")
+    )
+}
+
 /// Which exit code tells a supervisor what to do about a fault.
 fn exit_of(fault: &TenantFault) -> Exit {
     match fault {
@@ -199,7 +275,7 @@ fn exit_of(fault: &TenantFault) -> Exit {
             | WorkerFault::Producer(NoProducer::Failed(failure))
             | WorkerFault::Restore(RestoreFault::Kafka(failure)) => of_broker(failure),
             WorkerFault::Process(ProcessFault::Branch(BranchFault::Store(fault))) => of_store(fault),
-            WorkerFault::Process(_) => Exit::Failure,
+            WorkerFault::Process(_) | WorkerFault::Unowned(_) => Exit::Failure,
         },
         TenantFault::Panicked(_) => Exit::Failure,
     }
@@ -209,7 +285,11 @@ fn of_job(fault: &JobFault) -> Exit {
     match fault {
         JobFault::Kafka(failure) => of_broker(failure),
         JobFault::Store(fault) => of_store(fault),
-        JobFault::MissingTopics(_) | JobFault::Topology(_) | JobFault::Registry { .. } | JobFault::Output { .. } => Exit::Incompatible,
+        JobFault::MissingTopics(_)
+        | JobFault::Topology(_)
+        | JobFault::Superseded(_)
+        | JobFault::Registry { .. }
+        | JobFault::Output { .. } => Exit::Incompatible,
         JobFault::Branch(_) => Exit::Failure,
     }
 }

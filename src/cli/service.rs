@@ -91,6 +91,16 @@ impl Service {
             .all(|(tenant, handle)| handle.is_finished() || ends.get(&tenant.name).is_none_or(|ends| handle.status.has_reached(ends)))
     }
 
+    /// What keeps the tenants that have not reached `ends`, when all of that waits for people; a line for each partition.
+    pub fn stuck_before(&self, ends: &HashMap<String, Vec<(TopicPartition, Position)>>) -> Option<Vec<String>> {
+        let mut lines = Vec::new();
+        for (tenant, handle) in self.tenants.iter().filter(|(_, handle)| !handle.is_finished()) {
+            let Some(ends) = ends.get(&tenant.name).filter(|ends| !handle.status.has_reached(ends)) else { continue };
+            lines.extend(handle.status.stuck_before(ends)?);
+        }
+        (!lines.is_empty()).then_some(lines)
+    }
+
     /// Whether all tenants have ended by themselves.
     pub fn is_finished(&self) -> bool {
         self.tenants.iter().all(|(_, handle)| handle.is_finished())
@@ -175,7 +185,7 @@ fn parts(
 ) -> Parts<Cluster> {
     let metrics = TenantMetrics::new(&around.metrics, &tenant.name);
     let (registering, runtime) = (registry.clone(), around.runtime.clone());
-    let (memory, dir, name) = (memory.clone(), config.store.dir.clone(), tenant.name.clone());
+    let (memory, dir, name) = (memory.clone(), config.store.dir.clone(), tenant.own_name());
     Parts {
         broker: broker.clone(),
         clock: clock.clone(),

@@ -20,10 +20,12 @@ use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::engine::admit::Admission;
 use crate::engine::branch::alert::alert_schema;
+use crate::engine::generation::{self, Step};
 use crate::engine::job::output_avro;
 use crate::kafka::{Broker, Cluster, Failure, Position, TopicDescription, TopicPartition};
+use crate::mongo::lease::Forbidden;
 use crate::mongo::sink::{self, Sink, Target};
-use crate::mongo::{Health, InputTopic, ReadingRows, ResultRows, Rows, SinkHandle};
+use crate::mongo::{Health, InputTopic, ReadingRows, ResultRows, Rows, SinkHandle, begin_at};
 use crate::telemetry::handle::TenantMetrics;
 use crate::tenant::{Collection, CollectionOf, Tenant};
 
@@ -41,7 +43,7 @@ pub struct Sinks {
 
 /// What the starting thread and the owner share.
 struct Shared {
-    broker: Cluster,
+    broker: Arc<Cluster>,
     clock: SharedClock,
     is_stopping: AtomicBool,
     running: Mutex<Vec<SinkHandle>>,
@@ -68,22 +70,33 @@ struct Starter {
     registry: Registry,
     client: mongodb::Client,
     gates: Gates,
+    /// Windows alone, into collections aside.
+    is_aside: bool,
 }
 
 impl Sinks {
     /// Starts the sinks of all tenants, behind the gates that their engines have; none where no MongoDB is configured.
     pub fn start(config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings, gates: Gates) -> anyhow::Result<Self> {
+        Self::start_all(config, tenants, around, gates, false)
+    }
+
+    /// Starts the sinks of a tenant's windows alone, into collections aside; nothing of theirs has been written before.
+    pub fn start_aside(config: &Config, tenant: &Arc<Tenant>, around: &Surroundings) -> anyhow::Result<Self> {
+        Self::start_all(config, std::slice::from_ref(tenant), around, Gates::new(), true)
+    }
+
+    fn start_all(config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings, gates: Gates, is_aside: bool) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let client_id = format!("testudo-{}-sinks", config.instance);
         let timeout = config.engine.transaction_timeout();
         let broker = Cluster::new(config.kafka.clone(), client_id, timeout, clock.clone(), around.runtime.clone());
-        let shared = Arc::new(Shared { broker, clock, is_stopping: AtomicBool::new(false), running: Mutex::default() });
+        let shared = Arc::new(Shared { broker: Arc::new(broker), clock, is_stopping: AtomicBool::new(false), running: Mutex::default() });
         let Some(settings) = &config.mongo else { return Ok(Self { shared, starter: None, wanted: 0 }) };
         let client = around.runtime.block_on(settings.client()).context("failed to set up the MongoDB client")?;
         let registry = Registry::new(&config.registry)?;
-        let wanted: Vec<Wanted> = tenants.iter().flat_map(|tenant| wanted_of(tenant, around)).collect();
+        let wanted: Vec<Wanted> = tenants.iter().flat_map(|tenant| wanted_of(tenant, around, is_aside)).collect();
         let count = wanted.len();
-        let starter = Starter { config: config.clone(), around: around.clone(), registry, client, gates };
+        let starter = Starter { config: config.clone(), around: around.clone(), registry, client, gates, is_aside };
         let for_thread = shared.clone();
         let thread = std::thread::Builder::new().name("sinks".into()).spawn(move || start_all(wanted, &starter, &for_thread))?;
         Ok(Self { shared, starter: Some(thread), wanted: count })
@@ -134,14 +147,15 @@ impl Sinks {
     }
 }
 
-fn wanted_of(tenant: &Arc<Tenant>, around: &Surroundings) -> Vec<Wanted> {
+fn wanted_of(tenant: &Arc<Tenant>, around: &Surroundings, is_aside: bool) -> Vec<Wanted> {
     let metrics = TenantMetrics::new(&around.metrics, &tenant.name);
     let wanted = |(index, collection): (usize, &Collection)| {
         let health = around.health.component(format!("mongo {}.{}", tenant.name, collection.name));
         let health = Arc::new(Health::new(health));
         Wanted { tenant: tenant.clone(), collection: index, health, metrics: metrics.clone() }
     };
-    tenant.collections.iter().enumerate().map(wanted).collect()
+    let is_wanted = |(_, collection): &(usize, &Collection)| !is_aside || matches!(collection.of, CollectionOf::Window(_));
+    tenant.collections.iter().enumerate().filter(is_wanted).map(wanted).collect()
 }
 
 fn start_all(mut wanted: Vec<Wanted>, starter: &Starter, shared: &Shared) {
@@ -179,7 +193,12 @@ fn prepare(wanted: &Wanted, starter: &Starter, shared: &Shared) -> anyhow::Resul
         return Err(anyhow!("topic {missing} does not exist yet"));
     }
     let rows = rows(wanted, starter, &shared.clock, &known)?;
-    let target = Target { tenant: tenant.name.clone(), database: tenant.database.clone(), collection: collection.name.clone(), topics };
+    let group = tenant.sink_group(collection);
+    if let (CollectionOf::Window(_), 2..) = (collection.of, tenant.generation().number) {
+        begin_at(&starter.config.kafka, &group, &begins(tenant, &known))?;
+    }
+    let name = if starter.is_aside { tenant.collection_aside(collection) } else { collection.name.clone() };
+    let target = Target { group, database: tenant.database.clone(), collection: name, topics };
     let settings = starter.config.mongo.clone().context("no MongoDB is configured")?;
     let around = sink::Surroundings {
         kafka: starter.config.kafka.clone(),
@@ -188,8 +207,35 @@ fn prepare(wanted: &Wanted, starter: &Starter, shared: &Shared) -> anyhow::Resul
         settings,
         runtime: starter.around.runtime.clone(),
         clock: shared.clock.clone(),
+        forbidden: forbidden(tenant.clone(), starter, shared),
     };
     Ok((target, around, rows))
+}
+
+/// Asks whether a tenant's generation still counts, and, for sinks aside, whether it is still being published.
+fn forbidden(tenant: Arc<Tenant>, starter: &Starter, shared: &Shared) -> Arc<Forbidden> {
+    let (broker, clock, is_aside) = (shared.broker.clone(), shared.clock.clone(), starter.is_aside);
+    Arc::new(move || {
+        let standing = generation::read(&*broker, &*clock, &tenant)?;
+        let number = tenant.generation().number;
+        Ok(match is_aside {
+            false => generation::permits(&standing, number, false),
+            true if standing.step == Step::Publishing && standing.current == number => None,
+            true => Some(format!("generation {number} is published already")),
+        })
+    })
+}
+
+/// Where a generation begins in topics.
+pub(super) fn begins(tenant: &Tenant, topics: &[TopicDescription]) -> Vec<(TopicPartition, Position)> {
+    let of = |topic: &TopicDescription| {
+        let name = topic.name.clone();
+        (0..topic.partitions).map(move |partition| {
+            let begin = tenant.generation().begins_at(&name, partition);
+            (TopicPartition::new(name.clone(), partition), Position(begin))
+        })
+    };
+    topics.iter().flat_map(of).collect()
 }
 
 fn rows(wanted: &Wanted, starter: &Starter, clock: &SharedClock, known: &[TopicDescription]) -> anyhow::Result<Box<dyn Rows>> {

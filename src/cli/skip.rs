@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::engine::standstill::{Standstill, StandstillFault, last_logged, progress_record, windows_over};
 use crate::kafka::{Broker, Outgoing, Position, TopicPartition, TopicReader};
 use crate::store::LoggedProgress;
+use crate::tenant::Generation;
 
 const EXAMPLES: &str = "\
 Example:
@@ -33,6 +34,9 @@ pub struct Args {
     /// The offset to go on with.
     #[arg(long, value_name = "OFFSET")]
     to: i64,
+    /// Of a generation that is being rebuilt: its number.
+    #[arg(long, value_name = "NUMBER")]
+    generation: Option<u32>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -42,8 +46,15 @@ pub struct Args {
 pub fn run(args: &Args, mut config: Config) -> anyhow::Result<()> {
     config.tenants = vec![args.tenant.clone()];
     let tenant = load(&config)?.remove(0);
+    if let Some(number) = args.generation {
+        tenant.generation.get_or_init(|| Generation { number, ..Generation::first() });
+    }
     let runtime = super::runtime(1)?;
     let site = Site::new(config, tenant, runtime.handle())?;
+    match args.generation {
+        None => site.must_be_settled()?,
+        Some(number) => site.must_be_building(number)?,
+    }
     site.must_stand_still()?;
     let old = site.positions()?;
     let found = old.iter().find(|(partition, _)| partition.to_string() == args.partition);
@@ -61,6 +72,9 @@ pub fn run(args: &Args, mut config: Config) -> anyhow::Result<()> {
             bounds.high
         ))
         .exit(Exit::Usage);
+    }
+    if args.generation.is_some() {
+        must_follow(&site, partition, to)?;
     }
     let logged = logged(&site, &mut reader, partition, *committed)?;
     println!("tenant {}, {partition}: offsets {from} to {} are left out, the tenant goes on with {to}", site.tenant.name, to.0 - 1);
@@ -82,6 +96,19 @@ pub fn run(args: &Args, mut config: Config) -> anyhow::Result<()> {
         .exit(Exit::Unreachable)?;
     println!("done; start the tenant");
     Ok(())
+}
+
+/// A generation that is being rebuilt goes no further than the one that counts: what lies behind was let out by nobody yet.
+fn must_follow(site: &Site, partition: &TopicPartition, to: Position) -> anyhow::Result<()> {
+    let group = site.standing.generation().own_name(&site.tenant.name);
+    match site.positions_of(&group, &site.inputs)?.get(partition).copied().flatten() {
+        Some(stands_at) if stands_at >= to => Ok(()),
+        stands_at => {
+            let stands_at = stands_at.map_or_else(|| "nowhere yet".into(), |position| position.to_string());
+            Err(anyhow!("generation {} stands at {stands_at} in {partition}: it has to be skipped there first", site.standing.current))
+                .exit(Exit::Usage)
+        }
+    }
 }
 
 /// The last progress in each of the partition's changelogs, which has to be the group's.

@@ -21,6 +21,7 @@ use super::wrong::Wrong;
 use crate::avro::{SchemaGuid, SchemaId, SchemaName, frame};
 use crate::clock::{SharedClock, SystemClock};
 use crate::kafka::Settings;
+use crate::tenant::Format;
 
 /// Where a flat-out run of unknown length begins, before now: brokers keep seven days by default.
 const FLAT_OUT_BACK_MS: i64 = 6 * 86_400_000;
@@ -77,6 +78,8 @@ pub struct Emulation {
     pub headers: Vec<(String, Vec<u8>)>,
     /// Where records name their schema.
     pub framing: Framing,
+    /// What format they are in; `schema` is Avro all the same.
+    pub format: Format,
 }
 
 impl Default for Emulation {
@@ -96,6 +99,7 @@ impl Default for Emulation {
             wrong: BTreeMap::new(),
             headers: Vec::new(),
             framing: Framing::Value,
+            format: Format::Avro,
         }
     }
 }

@@ -9,6 +9,8 @@ pub mod stream;
 pub mod csv;
 pub mod fleet;
 
+pub mod json;
+pub mod protobuf;
 pub mod wrong;
 
 pub mod shape;

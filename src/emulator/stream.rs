@@ -9,9 +9,12 @@ use super::csv::CsvReplay;
 use super::emulation::{Emulation, Framing};
 use super::error::Error;
 use super::fleet::Fleet;
+use super::json::JsonRecords;
+use super::protobuf::{ProtobufWriter, proto_of};
 use super::shape::Shape;
 use super::wrong::{Spoiler, Wrong};
 use crate::avro::{SchemaId, frame};
+use crate::tenant::Format;
 
 /// A reading before it is encoded.
 #[derive(Debug)]
@@ -53,6 +56,11 @@ pub struct Messages<'s> {
     spoiler: Spoiler,
     reading: Reading,
     framing: Framing,
+    /// In place of the writer, where the format is JSON.
+    json: Option<JsonRecords>,
+    /// In place of the writer, where the format is Protobuf.
+    protobuf: Option<ProtobufWriter>,
+    is_plain: bool,
 }
 
 impl<'s> Messages<'s> {
@@ -73,12 +81,17 @@ impl<'s> Messages<'s> {
             let why = format!("{kind} spoils the frame in front of the value, and the schema is named in a header");
             return Err(Error::Setting { setting: "wrong", why });
         }
+        let is_json = matches!(emulation.format, Format::Json | Format::JsonSchema);
+        let json = is_json.then(|| JsonRecords::of(&shape.schema));
+        let protobuf = if emulation.format == Format::Protobuf { Some(protobuf_writer(topic, shape)?) } else { None };
+        check_wrong(emulation, json.as_ref())?;
         let spoiler = Spoiler::new(&emulation.wrong, topic, &emulation.schema, shape, emulation.seed)?;
         // Values are made from the schema, so they need not be validated against it again.
         let writer = GenericDatumWriter::builder(&shape.schema).validate(false).build();
         let writer = writer.map_err(|cause| Error::Encode { topic: topic.clone(), cause: Box::new(cause) })?;
         let reading = Reading { key: String::new(), time_us: 0, record: shape.blank() };
-        Ok(Self { topic, shape, writer, schema_id, source, spoiler, reading, framing: emulation.framing })
+        let (framing, is_plain) = (emulation.framing, emulation.format == Format::Json);
+        Ok(Self { topic, shape, writer, schema_id, source, spoiler, reading, framing, json, protobuf, is_plain })
     }
 
     fn read(&mut self) -> Result<bool, Error> {
@@ -96,20 +109,32 @@ impl<'s> Messages<'s> {
         if let Some(kind) = wrong {
             self.spoiler.spoil_reading(kind, self.shape, &mut self.reading);
         }
-        let mut value = self.framed()?;
-        if let Some(kind) = wrong {
-            self.spoiler.spoil_bytes(kind, &self.reading.record, &mut value);
+        let mut value = self.framed(wrong)?;
+        if let Some(kind) = wrong.filter(|kind| self.json.is_none() || !matches!(kind, Wrong::MissingField | Wrong::WrongType)) {
+            match (&self.protobuf, kind) {
+                (Some(protobuf), Wrong::Truncated) => protobuf.cut(&mut value, frame::PREFIX_BYTES, self.spoiler.rng()),
+                (Some(protobuf), Wrong::WrongType) => protobuf.add_wrong_type(&mut value, self.spoiler.rng()),
+                _ => self.spoiler.spoil_bytes(kind, &self.reading.record, &mut value),
+            }
         }
-        if self.framing != Framing::Value && value.starts_with(&frame::prefix(self.schema_id)) {
+        if (self.framing != Framing::Value || self.is_plain) && value.starts_with(&frame::prefix(self.schema_id)) {
             value.drain(..frame::PREFIX_BYTES);
         }
         let key = (wrong != Some(Wrong::NullKey)).then(|| self.reading.key.as_bytes().to_vec());
         Ok(Message { key, value, timestamp_ms: self.reading.time_us.div_euclid(1_000), wrong })
     }
 
-    fn framed(&mut self) -> Result<Vec<u8>, Error> {
+    fn framed(&mut self, wrong: Option<Wrong>) -> Result<Vec<u8>, Error> {
         let mut value = Vec::with_capacity(128);
         value.extend_from_slice(&frame::prefix(self.schema_id));
+        if let Some(json) = &self.json {
+            value.extend_from_slice(json.text(&self.reading.record, wrong, self.spoiler.rng()).as_bytes());
+            return Ok(value);
+        }
+        if let Some(protobuf) = &self.protobuf {
+            protobuf.write(&self.reading.record, &mut value);
+            return Ok(value);
+        }
         // The encoder wants the record as one value; the fields come back for the next reading.
         let record = Value::Record(mem::take(&mut self.reading.record));
         let written = self.writer.write_value_ref(&mut value, &record);
@@ -118,6 +143,30 @@ impl<'s> Messages<'s> {
         }
         written.map_err(|cause| Error::Encode { topic: self.topic.to_owned(), cause: Box::new(cause) })?;
         Ok(value)
+    }
+}
+
+fn protobuf_writer(topic: &str, shape: &Shape) -> Result<ProtobufWriter, Error> {
+    let refuse = |why: String| Error::Schema { topic: topic.to_owned(), why };
+    let text = proto_of(&shape.schema).ok_or_else(|| refuse("it has a type that Protobuf has not".into()))?;
+    ProtobufWriter::of(&text).map_err(|fault| refuse(fault.to_string()))
+}
+
+/// Whether the format can be wrong in every way that is asked for.
+fn check_wrong(emulation: &Emulation, json: Option<&JsonRecords>) -> Result<(), Error> {
+    let is_possible = |kind: &Wrong| match (emulation.format, kind) {
+        // Without a frame nothing can be wrong in it, and a record as JSON is a right one.
+        (Format::Json, Wrong::NoMagic | Wrong::UnknownId | Wrong::Json) => false,
+        // Every field of Protobuf's may be absent.
+        (Format::Protobuf, Wrong::MissingField) => false,
+        _ => json.is_none_or(|json| json.can_be(*kind)),
+    };
+    match emulation.wrong.iter().find(|(kind, share)| **share > 0.0 && !is_possible(kind)) {
+        Some((kind, _)) => {
+            let why = format!("records of format {} cannot be wrong in the way {kind}", emulation.format.word());
+            Err(Error::Setting { setting: "wrong", why })
+        }
+        None => Ok(()),
     }
 }
 

@@ -165,6 +165,11 @@ impl Spoiler {
         self.stretches.iter().find(|(end, _)| draw < *end).map(|(_, kind)| *kind)
     }
 
+    /// The source of chance for kinds that are made elsewhere.
+    pub fn rng(&mut self) -> &mut Pcg64 {
+        &mut self.rng
+    }
+
     /// The kinds that are wrong before they are encoded.
     pub fn spoil_reading(&mut self, kind: Wrong, shape: &Shape, reading: &mut Reading) {
         match kind {

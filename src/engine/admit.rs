@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimeUnit};
 
 use super::rejection::Rejection;
 use crate::avro::frame::SchemaId;
-use crate::avro::{Accepted, Decoder, Gate};
+use crate::avro::{Accepted, DatumLimits, Decoder, Gate};
 use crate::kafka::{Offset, Position, Run};
 use crate::tenant::{NonFinite, Source, Tenant};
 
@@ -28,6 +28,8 @@ pub struct Admission {
     tenant: Arc<Tenant>,
     source: usize,
     gate: Arc<Gate>,
+    /// In the gate's place for records that no registered schema describes.
+    plain: Option<Arc<Accepted>>,
     decoders: HashMap<SchemaId, (Arc<Accepted>, Decoder)>,
 }
 
@@ -42,7 +44,7 @@ pub struct Admitted {
     pub times_us: Int64Array,
     /// Each row's record, by its row in the run.
     pub records: Vec<u32>,
-    /// Writer schema id of each row.
+    /// Writer schema id of each row; [`SchemaId::NONE`] where there is none.
     pub schema_ids: UInt32Array,
     /// Refused records, by row in the run.
     pub rejections: Vec<Rejection>,
@@ -74,7 +76,9 @@ struct Decoded {
 impl Admission {
     /// Admission to `tenant.sources[source]`.
     pub fn new(tenant: Arc<Tenant>, source: usize, gate: Arc<Gate>) -> Self {
-        Self { tenant, source, gate, decoders: HashMap::new() }
+        let declared = &tenant.sources[source];
+        let plain = declared.format.schemas().is_none().then(|| Arc::new(Accepted::plain_json(&declared.reader, DatumLimits::default())));
+        Self { plain, tenant, source, gate, decoders: HashMap::new() }
     }
 
     /// Admits a run of a topic that has `partitions` partitions.
@@ -111,7 +115,11 @@ impl Admission {
     fn decode_one(&mut self, candidates: &Candidates<'_>, outcome: &mut Outcome) -> Result<Part, String> {
         let (id, of_id) = (candidates.accepted.id, &candidates.records);
         let decoder = self.decoder(&candidates.accepted)?;
-        let decoded = decoder.decode(of_id.iter().map(|candidate| candidate.datum)).map_err(|error| error.to_string())?;
+        let decoded = match candidates.accepted.transcoder {
+            None => decoder.decode(of_id.iter().map(|candidate| candidate.datum)),
+            Some(_) => decoder.decode(candidates.transcoded.datums()),
+        };
+        let decoded = decoded.map_err(|error| error.to_string())?;
         let mut rejected = decoded.rejected.into_iter().peekable();
         let mut records = Vec::with_capacity(of_id.len());
         for (index, candidate) in of_id.iter().enumerate() {
@@ -149,7 +157,7 @@ struct Outcome {
 
 impl Outcome {
     fn reject(&mut self, row: usize, stage: &'static str, reason: &'static str, detail: String, schema: Option<SchemaId>) {
-        let schema_id = schema.map(|id| id.0);
+        let schema_id = schema.filter(|id| *id != SchemaId::NONE).map(|id| id.0);
         self.rejections.push(Rejection { row, stage: stage.into(), reason, detail, schema_id, reader_schema: None });
     }
 

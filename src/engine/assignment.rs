@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::generation;
+use super::job::JobFault;
 use super::restore::{Facts, Restore, RestoreFault};
 use super::status::WorkerState;
 use super::worker::{Stage, Worker, WorkerFault};
@@ -131,6 +133,11 @@ impl<B: Broker> Worker<B> {
     pub(super) fn facts(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Facts>, WorkerFault> {
         self.job.look_again(&*self.broker)?;
         let committed = self.consumer.committed(partitions, POSITIONS_WAIT)?;
+        let (tenant, is_staging) = (&self.job.tenant, self.job.settings.staging.is_some());
+        let standing = generation::read(&*self.broker, &*self.clock, tenant)?;
+        if let Some(why) = generation::permits(&standing, tenant.generation().number, is_staging) {
+            return Err(JobFault::Superseded(why).into());
+        }
         let mut all = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
             let low = self.consumer.watermarks(partition, POSITIONS_WAIT)?.low;

@@ -3,6 +3,7 @@
 //! When nobody knows (EOS-7), the answer is "no": the caller drops the epoch, a new producer fences the old one's stragglers, and
 //! the group's positions, stable by then, decide. If the commit had happened after all, the restore finds it there.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,8 @@ use super::status::{Outcome, Status};
 use crate::clock::SharedClock;
 use crate::failpoint;
 use crate::kafka::transaction::{End, Phases, Ready, Waits};
-use crate::kafka::{Broker, Failure, GroupConsumer, Reaction};
+use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, TopicPartition};
+use crate::planted::Bug;
 
 /// Within this time fencings are counted together.
 const FENCING_WINDOW: Duration = Duration::from_secs(60);
@@ -122,16 +124,17 @@ impl<B: Broker> Committer<B> {
             Ok(open) => open,
             Err(failure) => return Ok(self.lost(failure, Outcome::Aborted, status)),
         };
-        for record in &sealed.outgoing {
+        let again = sealed.outgoing.first().filter(|_| Bug::DoubledRecord.is_planted());
+        for record in sealed.outgoing.iter().chain(again) {
             failpoint::at("commit.sending");
-            if let Err(failure) = open.send(record) {
+            if let Err(failure) = open.send(&self.job.placed(record)) {
                 return Ok(self.ended(open.abort(failure), status));
             }
         }
         failpoint::at("commit.sent");
         let sent = self.clock.monotonic();
         let mut phases = Phases::default();
-        let end = open.commit(&sealed.positions, || consumer.group(), &mut phases);
+        let end = open.commit(&positions(sealed), || consumer.group(), &mut phases);
         status.phases(sent.saturating_sub(started), &phases);
         Ok(self.ended(end, status))
     }
@@ -150,7 +153,7 @@ impl<B: Broker> Committer<B> {
                     "committed, but the coordinator's connection was in doubt: replacing the producer (EOS-8)"
                 );
                 self.refusals = 0;
-                status.ended(Outcome::Ok);
+                status.ended(Outcome::InDoubt);
                 Committed::Yes
             }
             End::Aborted(ready, failure) => {
@@ -180,4 +183,18 @@ impl<B: Broker> Committer<B> {
             ..failure
         })
     }
+}
+
+/// The positions that a sealed epoch commits.
+fn positions(sealed: &SealedEpoch) -> Cow<'_, [(TopicPartition, Position)]> {
+    let mut positions = Cow::Borrowed(&*sealed.positions);
+    if Bug::PositionsOffByOne.is_planted() {
+        positions.to_mut().iter_mut().for_each(|(_, position)| position.0 -= 1);
+    }
+    if Bug::SwappedOffsets.is_planted()
+        && let [(_, first), (_, second), ..] = positions.to_mut().as_mut_slice()
+    {
+        std::mem::swap(first, second);
+    }
+    positions
 }

@@ -90,9 +90,13 @@ impl Epoch {
         *self.counts.dead_letters.entry(rejection.reason).or_default() += 1;
     }
 
-    /// Whether it should be sealed by now.
-    pub fn is_due(&self, now: Duration, age_max: Duration, records_max: usize, bytes_max: usize) -> bool {
-        let Some(began) = self.began else { return false };
-        now.saturating_sub(began) >= age_max || self.counts.records >= records_max as u64 || self.bytes >= bytes_max
+    /// How old it is; `None` while it is empty.
+    pub fn age(&self, now: Duration) -> Option<Duration> {
+        self.began.map(|began| now.saturating_sub(began))
+    }
+
+    /// Whether it should take nothing more.
+    pub fn is_full(&self, records_max: usize, bytes_max: usize) -> bool {
+        self.counts.records >= records_max as u64 || self.bytes >= bytes_max
     }
 }

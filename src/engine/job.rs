@@ -1,6 +1,7 @@
 //! A tenant's job, ready to be worked on: topics that exist, schemas that are registered, state that is open. Made once, shared by
 //! the tenant's workers.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::branch::alert::alert_schema;
 use super::branch::{AlertBranch, BranchFault, OutputTopic, WindowBranch};
 use super::claims::Claims;
 use super::processor::Processor;
+use super::publish::staging_topics;
 use super::rejection::DeadLetterTopic;
 use super::restore::{Facts, WindowPlan};
 use super::settings::Settings;
@@ -19,14 +21,16 @@ use crate::avro::Gate;
 use crate::avro::encode::{EncodeFault, Encoder, avro_name, avro_schema_of};
 use crate::avro::frame::SchemaId;
 use crate::avro::registry::RegistryFault;
-use crate::clock::Clock;
-use crate::kafka::{Broker, Failure, NewTopic, Position, Reaction, TopicDescription, TopicPartition};
+use crate::clock::{Clock, Deadline};
+use crate::kafka::{Broker, Failure, NewTopic, Outgoing, Position, Reaction, TopicDescription, TopicPartition};
 use crate::ledger;
 use crate::store::{StateStore, StoreFault, WindowIdentity, WindowStoreId};
 use crate::tenant::{Tenant, Window};
 
 /// How long one look at topics may take.
 const ADMIN_WAIT: Duration = Duration::from_secs(10);
+/// A new topic takes a moment to be known to every broker; a busy controller longer.
+const KNOWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Registers an output schema under a subject and returns its id.
 pub type RegisterSchema<'a> = dyn Fn(&str, &str) -> Result<SchemaId, RegistryFault> + Send + Sync + 'a;
@@ -47,6 +51,8 @@ pub struct Job {
     window_schemas: Vec<OutputSchema>,
     /// None where no ledger is written.
     ledger_schema: Option<SchemaId>,
+    /// Where records of output topics go while the generation is being rebuilt.
+    aside: HashMap<Arc<str>, Arc<str>>,
     stores: HashMap<(String, Arc<str>), WindowStore>,
 }
 
@@ -68,6 +74,9 @@ pub enum JobFault {
     /// Input topics are missing.
     #[error("input topics {0} do not exist; create them, or correct `topics` in the tenant file")]
     MissingTopics(String),
+    /// Another generation has taken this one's place (docs/adr/0015-rebuild.md).
+    #[error("{0}")]
+    Superseded(String),
     /// Topics that must agree do not.
     #[error("{0}")]
     Topology(String),
@@ -117,6 +126,14 @@ impl Job {
         let wanted = own_topics(&tenant, &inputs, settings.ledger);
         let topics = create_missing(broker, clock, inputs, wanted)?;
         check_widths(&tenant, &topics)?;
+        let (topics, aside) = match settings.staging {
+            None => (topics, HashMap::new()),
+            Some(_) => {
+                let wanted = staging_topics(&tenant, &topics);
+                let aside = tenant.rebuilt_topics().into_iter().map(|topic| (topic.clone(), tenant.staging_topic(&topic))).collect();
+                (create_missing(broker, clock, topics, wanted)?, aside)
+            }
+        };
         let alert_schemas = tenant
             .alerts
             .iter()
@@ -130,7 +147,19 @@ impl Job {
         let ledger_schema = ledger_schema(&tenant, &settings, register)?;
         let stores = number_stores(&tenant, &*store)?;
         let topics = RwLock::new(topics);
-        Ok(Self { tenant, settings, store, claims: Arc::default(), gates, topics, alert_schemas, window_schemas, ledger_schema, stores })
+        Ok(Self {
+            tenant,
+            settings,
+            store,
+            claims: Arc::default(),
+            gates,
+            topics,
+            alert_schemas,
+            window_schemas,
+            ledger_schema,
+            aside,
+            stores,
+        })
     }
 
     /// A processor of its own for the worker of a transactional id.
@@ -159,6 +188,7 @@ impl Job {
             name: dead_letters,
         };
         let processor = Processor::new(admissions.collect(), alerts, windows, dead_letters, self.store.clone());
+        let processor = processor.rebuilding(self.settings.staging.is_some());
         Ok(match self.ledger_schema {
             Some(schema) => processor.with_ledger(ledger::Writer::new(ledger::Author {
                 topic: self.tenant.ledger_topic(),
@@ -168,6 +198,14 @@ impl Job {
             })),
             None => processor,
         })
+    }
+
+    /// A record as it is sent: to the topic that it is for, or to the one aside while the generation is being rebuilt.
+    pub fn placed<'r>(&self, record: &'r Outgoing) -> Cow<'r, Outgoing> {
+        match self.aside.get(&record.topic) {
+            Some(aside) => Cow::Owned(Outgoing { topic: aside.clone(), ..record.clone() }),
+            None => Cow::Borrowed(record),
+        }
     }
 
     /// The gate of a partition's source.
@@ -231,6 +269,14 @@ impl Job {
         Ok(())
     }
 
+    /// Every partition of the tenant's inputs, as the topics were when they were last looked up.
+    pub fn input_partitions(&self) -> Vec<TopicPartition> {
+        let of_topic = |topic: &Arc<str>| {
+            (0..self.partitions(topic)).map(|number| TopicPartition { topic: topic.clone(), partition: number }).collect::<Vec<_>>()
+        };
+        self.tenant.input_topics().flat_map(of_topic).collect()
+    }
+
     fn topic(&self, name: &str) -> Option<TopicDescription> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
@@ -291,10 +337,10 @@ pub fn create_missing<B: Broker>(
     if !missing.is_empty() {
         tracing::info!(topics = ?missing.iter().map(|topic| &*topic.name).collect::<Vec<_>>(), "creating topics");
         broker.create(&missing, ADMIN_WAIT)?;
-        // A new topic takes a moment to be known to every broker.
-        for _ in 0..50 {
+        let within = Deadline::after(clock, KNOWN_WITHIN);
+        loop {
             known = look_up(broker, names.clone())?;
-            if names.iter().all(|name| known.contains_key(name)) {
+            if names.iter().all(|name| known.contains_key(name)) || within.is_over(clock) {
                 break;
             }
             clock.sleep(Duration::from_millis(100));

@@ -5,6 +5,7 @@
 //! Broker, clock and store are reached through ports alone ([`crate::kafka::port`], [`crate::clock`], [`crate::store::port`]).
 
 pub mod settings;
+pub mod staging;
 
 pub mod admit;
 pub mod rejection;
@@ -18,13 +19,17 @@ pub mod claims;
 pub mod decision;
 pub mod restore;
 
+pub mod generation;
 pub mod job;
+pub mod publish;
 pub mod standstill;
 pub mod status;
 
 mod assignment;
 pub mod commit;
 mod held;
+mod ownership;
+mod sealing;
 pub mod worker;
 
 pub mod supervisor;

@@ -1,6 +1,6 @@
 //! From runs to a sealed epoch: admission, branches and dead letters of one worker, without a broker in sight.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use bytes::Bytes;
 
 use super::admit::{Admission, AdmitFault, Admitted};
 use super::branch::time::stream_times;
-use super::branch::{AlertBranch, BranchFault, SealedWindows, WindowBranch};
+use super::branch::{AlertBranch, BranchFault, SealedPartition, SealedWindows, WindowBranch};
 use super::epoch::{Advance, Epoch, SealedEpoch};
-use super::rejection::{DeadLetterTopic, Rejection, header};
+use super::rejection::{DeadLetterTopic, Rejection};
 use crate::avro::frame::SchemaId;
 use crate::failpoint;
-use crate::kafka::{Offset, Outgoing, Position, Run, TopicPartition};
+use crate::kafka::{Headers, Offset, Outgoing, Position, Run, TopicPartition};
 use crate::ledger;
+use crate::planted::Bug;
 use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
 
 /// A fault of Testudo or its surroundings while processing; nothing of the epoch is lost, it is done again.
@@ -81,6 +82,8 @@ pub struct Processor {
     tasks: BTreeMap<TopicPartition, Task>,
     epoch: Epoch,
     ledger: Option<ledger::Writer>,
+    /// Lets out only what comes of windows: the rest was let out by the generation before.
+    is_rebuilding: bool,
 }
 
 impl Processor {
@@ -92,7 +95,13 @@ impl Processor {
         dead_letters: DeadLetterTopic,
         store: Arc<dyn StateStore>,
     ) -> Self {
-        Self { admissions, alerts, windows, dead_letters, store, tasks: BTreeMap::new(), epoch: Epoch::default(), ledger: None }
+        let (tasks, epoch) = (BTreeMap::new(), Epoch::default());
+        Self { admissions, alerts, windows, dead_letters, store, tasks, epoch, ledger: None, is_rebuilding: false }
+    }
+
+    /// For a generation that is being rebuilt, or not.
+    pub fn rebuilding(self, is_rebuilding: bool) -> Self {
+        Self { is_rebuilding, ..self }
     }
 
     /// Writes a ledger record with every epoch.
@@ -136,10 +145,12 @@ impl Processor {
         self.offer(source, run, &admitted, &stream, &mut refused)?;
         // In the order of the records, however they were cut into runs (DET-1).
         refused.sort_by_key(|rejection| rejection.row);
-        for rejection in &refused {
+        let is_told = |rejection: &&Rejection| !self.is_rebuilding || rejection.stage.starts_with("window.");
+        let (told, untold): (Vec<&Rejection>, Vec<&Rejection>) = refused.iter().partition(is_told);
+        for rejection in &told {
             let letter = self.dead_letters.letter(run, rejection);
             self.epoch.count_dead_letter(rejection);
-            self.note(&run.partition, &letter);
+            self.note(&run.partition, std::slice::from_ref(&letter));
             self.epoch.push(letter);
         }
         let late = refused.iter().filter(|rejection| rejection.reason == "late");
@@ -147,7 +158,8 @@ impl Processor {
         let late_by_us = late_rows.map(|row| stream[row].saturating_sub(admitted.times_us.value(row))).collect();
         if let Some(position) = admitted.position {
             self.advance(run, &admitted, position, stream.last().copied().or(stream_time_us), now);
-            self.take_into_ledger(run, &admitted, position, refused.len());
+            let untold = untold.iter().filter(|rejection| !rejection.stage.starts_with("alert.")).count() as u64;
+            self.take_into_ledger(run, &admitted, position, told.len(), untold);
         }
         Ok(Processed { waiting_at: admitted.waiting_at, late_by_us, distance_us: distance_us(run, &admitted) })
     }
@@ -168,9 +180,12 @@ impl Processor {
         for branch in self.alerts.iter_mut().filter(|branch| branch.source() == source) {
             branch.apply(run, admitted, &mut alerts, refused)?;
         }
+        if self.is_rebuilding {
+            alerts.clear();
+        }
         self.epoch.counts.alerts += alerts.len() as u64;
+        self.note(&run.partition, &alerts);
         for alert in alerts {
-            self.note(&run.partition, &alert);
             self.epoch.push(alert);
         }
         failpoint::at("process.half");
@@ -193,15 +208,15 @@ impl Processor {
         self.epoch.advances.insert(run.partition.clone(), advance);
     }
 
-    /// Tells the ledger which records were dealt with.
-    fn take_into_ledger(&mut self, run: &Run, admitted: &Admitted, position: Position, dead_letters: usize) {
+    /// Tells the ledger which records were dealt with; those that were refused without a dead letter of their own count as dropped.
+    fn take_into_ledger(&mut self, run: &Run, admitted: &Admitted, position: Position, dead_letters: usize, untold: u64) {
         let stream_time_us = self.stream_time(&run.partition);
         if let (Some(ledger), Some(task)) = (&mut self.ledger, self.tasks.get(&run.partition)) {
             let taken = ledger::Taken {
                 records: run.offsets().partition_point(|offset| position.is_past(Offset(*offset))),
                 end: position,
                 admitted: admitted.rows.num_rows() as u64,
-                dropped: admitted.tombstones + admitted.other_records,
+                dropped: admitted.tombstones + admitted.other_records + untold,
                 dead_letters: dead_letters as u64,
                 stream_time_us,
                 schema_ids: admitted.schema_ids.values(),
@@ -210,23 +225,10 @@ impl Processor {
         }
     }
 
-    /// Tells the ledger of a record that is to be produced because of records of `origin`.
-    fn note(&mut self, origin: &TopicPartition, record: &Outgoing) {
+    /// Tells the ledger of records that are to be produced because of records of `origin`.
+    fn note(&mut self, origin: &TopicPartition, records: &[Outgoing]) {
         if let (Some(ledger), Some(task)) = (&mut self.ledger, self.tasks.get(origin)) {
-            ledger.produced(origin, task.position, record);
-        }
-    }
-
-    /// Tells the ledger of windows' results; each says where it comes from.
-    fn note_results(&mut self, results: &[Outgoing]) {
-        let Some(ledger) = self.ledger.as_mut().filter(|_| !results.is_empty()) else { return };
-        let named: HashMap<Vec<u8>, (&TopicPartition, Position)> =
-            self.tasks.iter().map(|(partition, task)| (partition.to_string().into_bytes(), (partition, task.position))).collect();
-        for result in results {
-            let origin = result.headers.iter().find(|header| header.name == header::ORIGIN).and_then(|header| header.value.as_deref());
-            if let Some((partition, position)) = origin.and_then(|origin| named.get(origin)) {
-                ledger.produced(partition, *position, result);
-            }
+            ledger.produced_all(origin, task.position, records);
         }
     }
 
@@ -274,25 +276,27 @@ impl Processor {
 
     fn collect(&mut self, window: usize, sealed: SealedWindows, end: &mut SealedEpoch) {
         let name = self.windows[window].declared().name.clone();
-        self.note_results(&sealed.results);
-        end.counts.results += sealed.results.len() as u64;
-        end.outgoing.extend(sealed.results);
-        end.changes.states.extend(sealed.states);
-        for record in sealed.changelog {
-            if let Some(partition) = self.partition_of(&record, &name) {
-                self.note(&partition, &record);
-                *end.logged.entry((partition, name.clone())).or_default() += 1;
+        let mut results = Vec::with_capacity(sealed.partitions.len());
+        let mut changelogs = Vec::with_capacity(sealed.partitions.len());
+        for SealedPartition { partition, results: of_it, changelog } in sealed.partitions {
+            self.note(&partition, &of_it);
+            self.note(&partition, &changelog);
+            end.counts.results += of_it.len() as u64;
+            if !changelog.is_empty() {
+                *end.logged.entry((partition, name.clone())).or_default() += changelog.len() as i64;
             }
-            end.outgoing.push(record);
+            results.push(of_it);
+            changelogs.push(changelog);
         }
-    }
-
-    /// The input partition whose changelog a record belongs to.
-    fn partition_of(&self, record: &Outgoing, window: &str) -> Option<TopicPartition> {
-        let is_its = |(partition, task): &(&TopicPartition, &Task)| {
-            partition.partition == record.partition && task.windows.get(window).is_some_and(|known| known.changelog == record.topic)
-        };
-        self.tasks.iter().find(is_its).map(|(partition, _)| partition.clone())
+        if Bug::DroppedTail.is_planted() {
+            results.iter_mut().rev().find_map(Vec::pop);
+        }
+        end.outgoing.reserve(results.iter().chain(&changelogs).map(Vec::len).sum());
+        end.outgoing.extend(results.into_iter().chain(changelogs).flatten());
+        match end.changes.states.is_empty() {
+            true => end.changes.states = sealed.states,
+            false => end.changes.states.extend(sealed.states),
+        }
     }
 
     /// Progress of every partition that moved: into its changelogs, and beside the state.
@@ -316,7 +320,7 @@ impl Processor {
                     key: Some(keys::changelog_progress_key().into()),
                     value: Some(Bytes::from(serde_json::to_vec(&logged).expect("numbers and text always encode"))),
                     timestamp_ms: Outgoing::stamp(advance.latest_ms),
-                    headers: Vec::new(),
+                    headers: Headers::default(),
                 };
                 if let Some(ledger) = ledger {
                     ledger.produced(partition, task.position, &record);

@@ -50,6 +50,8 @@ pub mod header {
     pub const ORIGIN: &str = "testudo-origin";
     /// Version of the tenant file that made a result.
     pub const TENANT_VERSION: &str = "testudo-tenant-version";
+    /// A progress record in a changelog that an operator's command wrote.
+    pub const OPERATOR: &str = "testudo-operator";
 }
 
 /// Detail texts are cut here: an error text may quote the record.
@@ -97,7 +99,7 @@ impl DeadLetterTopic {
             key: record.key.map(|key| Bytes::copy_from_slice(&key[..key.len().min(KEY_BYTES_MAX)])),
             value: record.value.map(|value| Bytes::copy_from_slice(&value[..value_bytes.min(self.value_bytes_max)])),
             timestamp_ms: Outgoing::stamp(record.timestamp_ms),
-            headers,
+            headers: headers.into(),
         }
     }
 }

@@ -13,8 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::processor::{Task, TaskWindow};
 use crate::kafka::{Position, Run, TopicPartition, TopicReader};
+use crate::planted::Bug;
 use crate::store::keys::{ChangelogKey, read_changelog_key, window_key};
 use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateChange, StateStore, StoreFault};
 
@@ -135,7 +138,7 @@ impl Restore {
         }
         tracing::warn!(partition = %self.facts.partition, window = plan.window, windows = stale.len(), "local windows are older than the changelog, replaying it whole");
         let key = |start_us, key: &[u8]| window_key(plan.store.0, self.facts.partition.partition, start_us, key);
-        let states = stale.iter().map(|entry| (key(entry.start_us, &entry.key), None)).collect();
+        let states = stale.iter().map(|entry| (key(entry.start_us, &entry.key).into(), None)).collect();
         store.apply(Changes { states, progress: Vec::new() })
     }
 
@@ -181,7 +184,8 @@ impl Restore {
             };
             match record.key.and_then(read_changelog_key).ok_or_else(foreign)? {
                 ChangelogKey::Window { start_us, key } => {
-                    states.push((window_key(plan.store.0, plan.changelog.partition, start_us, key), record.value.map(<[u8]>::to_vec)));
+                    let key = window_key(plan.store.0, plan.changelog.partition, start_us, key);
+                    states.push((key.into(), record.value.map(Bytes::copy_from_slice)));
                 }
                 ChangelogKey::Progress => {
                     let logged: LoggedProgress = record.value.and_then(|value| serde_json::from_slice(value).ok()).ok_or_else(foreign)?;
@@ -223,7 +227,7 @@ impl Restore {
             topic_partitions: self.facts.topic_partitions,
             topic_id: self.facts.topic_id.clone(),
             position,
-            stream_time_us: self.progress.stream_time_us,
+            stream_time_us: self.progress.stream_time_us.filter(|_| !Bug::ForgottenStreamTime.is_planted()),
             windows: self.facts.windows.iter().map(window).collect(),
         };
         tracing::info!(partition = %self.facts.partition, position = position.0, entries = self.entries, replayed = was_replayed, "partition ready");
@@ -268,7 +272,7 @@ impl Restore {
         for plan in &self.facts.windows {
             let Some(bound) = self.swept_until(plan) else { continue };
             for entry in store.started_within(plan.store, self.facts.partition.partition, i64::MIN, bound, usize::MAX)? {
-                states.push((window_key(plan.store.0, self.facts.partition.partition, entry.start_us, &entry.key), None));
+                states.push((window_key(plan.store.0, self.facts.partition.partition, entry.start_us, &entry.key).into(), None));
             }
         }
         Ok(states)

@@ -1,8 +1,11 @@
 //! How the engine cuts epochs and how long it waits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::staging::Staging;
 
 /// `[engine]` of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -12,6 +15,8 @@ pub struct Settings {
     pub workers: usize,
     /// An epoch is sealed when it is this old, milliseconds.
     pub commit_interval_ms: u64,
+    /// The same while a whole epoch's records still wait in the log, milliseconds: fewer, larger transactions catch up sooner.
+    pub catch_up_interval_ms: u64,
     /// Shortest pause between two transactions of a worker, milliseconds: while the coordinator still writes the markers of the
     /// last one, it answers the next with CONCURRENT_TRANSACTIONS, and the client waits 20 ms before it asks again.
     pub commit_pause_ms: u64,
@@ -36,6 +41,9 @@ pub struct Settings {
     pub ledger: bool,
     /// Windows whose changelog may be missing although their input has been read: new ones, or ones whose loss is accepted.
     pub start_empty: Vec<String>,
+    /// Set while a generation is being rebuilt.
+    #[serde(skip)]
+    pub staging: Option<Arc<Staging>>,
 }
 
 impl Default for Settings {
@@ -43,6 +51,7 @@ impl Default for Settings {
         Self {
             workers: 0,
             commit_interval_ms: 100,
+            catch_up_interval_ms: 500,
             commit_pause_ms: 5,
             epoch_records_max: 100_000,
             epoch_bytes_max: 32 << 20,
@@ -54,6 +63,7 @@ impl Default for Settings {
             static_membership: true,
             ledger: true,
             start_empty: Vec::new(),
+            staging: None,
         }
     }
 }
@@ -70,6 +80,11 @@ impl Settings {
     /// Age at which an epoch is sealed.
     pub fn commit_interval(&self) -> Duration {
         Duration::from_millis(self.commit_interval_ms)
+    }
+
+    /// Age at which an epoch is sealed while more than another one waits.
+    pub fn catch_up_interval(&self) -> Duration {
+        Duration::from_millis(self.catch_up_interval_ms)
     }
 
     /// Shortest pause between two transactions.

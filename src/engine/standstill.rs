@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::job::identity_of;
+use super::rejection::header;
 use crate::clock::{Deadline, SharedClock};
 use crate::kafka::transaction::{End, Phases, Ready, Waits};
 use crate::kafka::{
-    Broker, Failure, GroupConsumer, Outgoing, Position, Reaction, Rebalance, TopicDescription, TopicPartition, TopicReader,
+    Broker, Failure, GroupConsumer, Header, Outgoing, Position, Reaction, Rebalance, TopicDescription, TopicPartition, TopicReader,
 };
 use crate::store::keys::{ChangelogKey, changelog_progress_key, read_changelog_key};
 use crate::store::{LoggedProgress, WindowIdentity};
@@ -151,7 +152,7 @@ pub fn windows_over<'t>(tenant: &'t Tenant, topic: &str) -> Vec<(&'t Window, Arc
     tenant.windows.iter().filter(reads).map(with_changelog).collect()
 }
 
-/// The record that says in a changelog how far its input is in it.
+/// The record by which an operator says in a changelog how far its input is in it; no transaction of the ledger tells of it.
 pub fn progress_record(changelog: &TopicPartition, logged: &LoggedProgress, timestamp_ms: i64) -> Outgoing {
     Outgoing {
         topic: changelog.topic.clone(),
@@ -159,7 +160,7 @@ pub fn progress_record(changelog: &TopicPartition, logged: &LoggedProgress, time
         key: Some(changelog_progress_key().into()),
         value: Some(serde_json::to_vec(logged).expect("numbers and text always encode").into()),
         timestamp_ms: Outgoing::stamp(timestamp_ms),
-        headers: Vec::new(),
+        headers: vec![Header { name: header::OPERATOR.into(), value: None }].into(),
     }
 }
 

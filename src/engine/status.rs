@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::epoch::SealedEpoch;
 use super::processor::Processed;
+use crate::avro::Verdict;
+use crate::avro::frame::SchemaId;
 use crate::kafka::transaction::Phases;
 use crate::kafka::{Position, Rebalance, TopicPartition};
 use crate::telemetry::handle::{PartitionMetrics, RestoreMetrics, TenantMetrics, WorkerMetrics};
@@ -36,6 +38,28 @@ pub enum WorkerState {
     Stopped,
 }
 
+/// Why a partition waits before a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Where the record stands.
+    pub position: Position,
+    /// Its schema.
+    pub schema: SchemaId,
+    /// What the owner has to decide; none while the registry is asked.
+    pub owner: Option<String>,
+}
+
+impl Waiting {
+    /// Before a record at `position` whose schema has this verdict.
+    pub fn of(position: Position, schema: SchemaId, verdict: Verdict) -> Self {
+        let owner = match verdict {
+            Verdict::Held { detail } => Some(detail),
+            _ => None,
+        };
+        Self { position, schema, owner }
+    }
+}
+
 /// Shared by the workers of one tenant.
 pub struct Status {
     metrics: TenantMetrics,
@@ -48,10 +72,22 @@ struct Inner {
     workers: HashMap<usize, (WorkerState, WorkerMetrics)>,
     partitions: HashMap<TopicPartition, (PartitionMetrics, Option<Position>)>,
     restores: HashMap<TopicPartition, (RestoreMetrics, u64)>,
-    waiting: HashMap<usize, usize>,
+    waiting: HashMap<usize, BTreeMap<TopicPartition, Waiting>>,
     held: BTreeMap<TopicPartition, String>,
     far_told: Duration,
     totals: Totals,
+}
+
+impl Inner {
+    fn has_reached(&self, partition: &TopicPartition, end: Position) -> bool {
+        end.0 == 0 || self.partitions.get(partition).is_some_and(|(_, reached)| *reached >= Some(end))
+    }
+
+    fn waits_for_a_person(&self, partition: &TopicPartition) -> Option<String> {
+        let waiting = self.waiting.values().find_map(|of_worker| of_worker.get(partition));
+        let decision = waiting.and_then(|waiting| Some(format!("{partition} at {}: {}", waiting.position, waiting.owner.as_ref()?)));
+        decision.or_else(|| self.held.get(partition).cloned())
+    }
 }
 
 /// Sums since the start.
@@ -98,11 +134,13 @@ impl Status {
         self.tell_health(&inner);
     }
 
-    /// So many partitions of a worker wait for a schema's verdict.
-    pub fn waiting(&self, worker: usize, partitions: usize) {
+    /// These partitions of a worker wait for a schema's verdict.
+    pub fn waiting(&self, worker: usize, partitions: BTreeMap<TopicPartition, Waiting>) {
         let mut inner = self.inner();
-        if inner.waiting.insert(worker, partitions) != Some(partitions) {
-            self.metrics.partitions_waiting(inner.waiting.values().sum());
+        let is_news = inner.waiting.get(&worker) != Some(&partitions);
+        inner.waiting.insert(worker, partitions);
+        if is_news {
+            self.metrics.partitions_waiting(inner.waiting.values().map(BTreeMap::len).sum());
             self.tell_health(&inner);
         }
     }
@@ -120,7 +158,7 @@ impl Status {
     }
 
     fn tell_health(&self, inner: &Inner) {
-        let waiting: usize = inner.waiting.values().sum();
+        let waiting: usize = inner.waiting.values().map(BTreeMap::len).sum();
         let mut reasons: Vec<String> = inner
             .workers
             .iter()
@@ -224,7 +262,16 @@ impl Status {
     /// Whether every partition of `ends` was reached.
     pub fn has_reached(&self, ends: &[(TopicPartition, Position)]) -> bool {
         let inner = self.inner();
-        ends.iter().all(|(partition, end)| end.0 == 0 || inner.partitions.get(partition).is_some_and(|(_, reached)| *reached >= Some(*end)))
+        ends.iter().all(|(partition, end)| inner.has_reached(partition, *end))
+    }
+
+    /// What keeps the partitions that have not reached `ends`, a line for each, when every one of them waits for a person: for an
+    /// owner's decision, or for a way past a batch that cannot be read.
+    pub fn stuck_before(&self, ends: &[(TopicPartition, Position)]) -> Option<Vec<String>> {
+        let inner = self.inner();
+        let left = ends.iter().filter(|(partition, end)| !inner.has_reached(partition, *end));
+        let lines: Option<Vec<String>> = left.map(|(partition, _)| inner.waits_for_a_person(partition)).collect();
+        lines.filter(|lines| !lines.is_empty())
     }
 
     /// The first record is being taken up.
@@ -280,5 +327,32 @@ impl Status {
     /// Sums since the start.
     pub fn totals(&self) -> Totals {
         self.inner().totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::health::Health;
+    use crate::telemetry::metric::Metrics;
+
+    #[test]
+    fn a_drain_is_stuck_when_all_that_is_left_waits_for_a_person() {
+        let status = Status::new(TenantMetrics::new(&Metrics::new(), "t"), Health::default().component("t"));
+        let [one, two] = [0, 1].map(|number| TopicPartition::new("in", number));
+        let ends = [(one.clone(), Position(10)), (two.clone(), Position(10))];
+        let before = |owner: Option<&str>| Waiting { position: Position(5), schema: SchemaId(9), owner: owner.map(ToOwned::to_owned) };
+        status.restored(&one, 0, Position(10));
+        status.restored(&two, 0, Position(0));
+
+        assert_eq!(status.stuck_before(&ends), None, "work is left");
+        status.waiting(0, BTreeMap::from([(two.clone(), before(None))]));
+        assert_eq!(status.stuck_before(&ends), None, "the registry's answer comes by itself");
+        status.waiting(0, BTreeMap::from([(two.clone(), before(Some("schema 9 waits")))]));
+        assert_eq!(status.stuck_before(&ends), Some(vec!["in/1 at 5: schema 9 waits".to_owned()]));
+        assert_eq!(status.stuck_before(&ends[..1]), None, "nothing is left");
+        status.waiting(0, BTreeMap::new());
+        status.held(&two, "in/1 is held at 5".to_owned());
+        assert_eq!(status.stuck_before(&ends), Some(vec!["in/1 is held at 5".to_owned()]));
     }
 }

@@ -136,6 +136,9 @@ impl<B: Broker> Supervisor<B> {
             }
             tracing::warn!(tenant = self.parts.tenant.name, %fault, pause_ms = self.pause.as_millis() as u64, "tenant starts again after a pause");
             self.parts.status.not_ready(&fault.to_string());
+            if matches!(fault, TenantFault::Worker(WorkerFault::Unowned(_))) {
+                self.parts.settings.static_membership = false;
+            }
             was_wrong = damage(fault);
             self.rest();
         }
@@ -240,6 +243,7 @@ fn kind(fault: &TenantFault) -> Kind {
             | WorkerFault::Producer(NoProducer::Fenced { .. }),
         ) => Kind::Operators,
         TenantFault::Worker(WorkerFault::Process(ProcessFault::Branch(BranchFault::Store(fault)))) => of_store(fault),
+        TenantFault::Worker(WorkerFault::Unowned(_)) => Kind::Outside,
         TenantFault::Worker(WorkerFault::Process(_)) | TenantFault::Panicked(_) => Kind::Ours,
     }
 }
@@ -251,7 +255,8 @@ fn of_job(fault: &JobFault) -> Kind {
         JobFault::Registry { source: RegistryFault::Unavailable(_), .. } => Kind::Outside,
         JobFault::Store(fault) => of_store(fault),
         JobFault::Branch(_) => Kind::Ours,
-        JobFault::Kafka(_) | JobFault::Registry { .. } | JobFault::Topology(_) | JobFault::Output { .. } => Kind::Operators,
+        JobFault::Kafka(_) | JobFault::Registry { .. } | JobFault::Output { .. } => Kind::Operators,
+        JobFault::Topology(_) | JobFault::Superseded(_) => Kind::Operators,
     }
 }
 

@@ -12,13 +12,15 @@ use std::time::Duration;
 use super::claims::Claim;
 use super::commit::{Committed, Committer, NoProducer};
 use super::job::{Job, JobFault};
+use super::ownership::Unowned;
 use super::processor::{ProcessFault, Processor};
 use super::restore::{Restore, RestoreFault, Step};
-use super::status::{Status, WorkerState};
+use super::status::{Status, Waiting, WorkerState};
 use crate::avro::frame::SchemaId;
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
 use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, Run, TopicPartition};
+use crate::planted::Bug;
 use crate::store::StoreFault;
 
 /// Wait for records while nothing is going on.
@@ -56,6 +58,9 @@ pub enum WorkerFault {
     /// The store failed after a commit; the state is restored at the next start.
     #[error(transparent)]
     Store(#[from] StoreFault),
+    /// The group has given this partition to nobody.
+    #[error("the group has given {0} to no member; joining it as a new one")]
+    Unowned(TopicPartition),
     /// There is no producer to be had.
     #[error(transparent)]
     Producer(#[from] NoProducer),
@@ -69,6 +74,8 @@ pub(super) enum Stage {
     Waiting(Position, SchemaId),
     /// Paused before a batch that cannot be read; when to try again.
     Held(Position, Deadline),
+    /// Paused before this bound of a rebuild.
+    AtBound(Position, Position),
 }
 
 /// A worker before it runs.
@@ -101,6 +108,7 @@ pub struct Worker<B: Broker> {
     pub(super) next_commit: Duration,
     pub(super) next_stable_end: Duration,
     pub(super) asked_stable_ends: usize,
+    pub(super) unowned: Unowned,
     /// What the restore in line has left, and until when that has to change.
     pub(super) stall: Option<(u64, Deadline)>,
 }
@@ -116,7 +124,7 @@ impl<B: Broker> Worker<B> {
         instance: &str,
         number: usize,
     ) -> Result<Self, WorkerFault> {
-        let transactional_id = format!("{}-{instance}-{number}", job.tenant.name);
+        let transactional_id = format!("{}-{instance}-{number}", job.tenant.own_name());
         let committer = Committer::start(broker.clone(), transactional_id.clone(), clock.clone(), job.clone(), &stop)?;
         let topics: Vec<Arc<str>> = job.tenant.input_topics().cloned().collect();
         let member = job.settings.static_membership.then_some(&*transactional_id);
@@ -140,6 +148,7 @@ impl<B: Broker> Worker<B> {
             next_commit: Duration::ZERO,
             next_stable_end: Duration::ZERO,
             asked_stable_ends: 0,
+            unowned: Unowned::default(),
             stall: None,
             job,
             broker,
@@ -196,17 +205,9 @@ impl<B: Broker> Worker<B> {
         }
         self.look_at_waiting()?;
         self.look_at_held()?;
-        let took_records = self.take(polled.slice.runs)?;
+        let took_records = self.take_within_bounds(polled.slice.runs)?;
         self.hold(polled.poisoned)?;
-        let settings = &self.job.settings;
-        let is_due = self.processor.epoch().is_due(
-            self.clock.monotonic(),
-            settings.commit_interval(),
-            settings.epoch_records_max,
-            settings.epoch_bytes_max,
-        );
-        let has_run_dry = !took_records && self.pause_left().is_zero();
-        if is_due || has_run_dry {
+        if self.is_sealing_due(took_records) {
             self.commit()?;
         }
         self.report()
@@ -229,7 +230,7 @@ impl<B: Broker> Worker<B> {
             self.status.reached(partition, reached, end);
         }
         self.ask_stable_end(&running, now);
-        Ok(())
+        self.look_for_unowned(now)
     }
 
     /// Asks for the last stable offset of one partition, another one each time: the lag that a pinned transaction hides.
@@ -247,7 +248,7 @@ impl<B: Broker> Worker<B> {
     }
 
     /// How long the next transaction has to wait for the last one's markers.
-    fn pause_left(&self) -> Duration {
+    pub(super) fn pause_left(&self) -> Duration {
         self.next_commit.saturating_sub(self.clock.monotonic())
     }
 
@@ -265,7 +266,7 @@ impl<B: Broker> Worker<B> {
     }
 
     /// Takes runs of running partitions into the epoch. Whether there were any.
-    fn take(&mut self, runs: Vec<Run>) -> Result<bool, WorkerFault> {
+    pub(super) fn take(&mut self, runs: Vec<Run>) -> Result<bool, WorkerFault> {
         let mut took_any = false;
         for run in runs {
             let Some(Stage::Running(position)) = self.stages.get(&run.partition) else { continue };
@@ -297,20 +298,19 @@ impl<B: Broker> Worker<B> {
             return Ok(());
         }
         self.next_look = now + RETRY_WAIT / 4;
-        let mut judged = Vec::new();
+        let (mut judged, mut waiting) = (Vec::new(), BTreeMap::new());
         for (partition, stage) in &self.stages {
-            if let Stage::Waiting(position, schema) = stage
-                && !self.resuming.contains_key(partition)
-                && let Some(gate) = self.job.gate(partition)
-                && !gate.verdict(*schema).must_wait()
-            {
+            let Stage::Waiting(position, schema) = stage else { continue };
+            let Some(verdict) = self.job.gate(partition).map(|gate| gate.verdict(*schema)) else { continue };
+            if verdict.must_wait() {
+                waiting.insert(partition.clone(), Waiting::of(*position, *schema, verdict));
+            } else if !self.resuming.contains_key(partition) {
                 judged.push((partition.clone(), *position));
             }
         }
         for (partition, position) in judged {
             self.resume(&partition, position)?;
         }
-        let waiting = self.stages.values().filter(|stage| matches!(stage, Stage::Waiting(..))).count();
         self.status.waiting(self.number, waiting);
         Ok(())
     }
@@ -408,6 +408,9 @@ impl<B: Broker> Worker<B> {
     /// Seals the epoch and commits it.
     pub(super) fn commit(&mut self) -> Result<(), WorkerFault> {
         let Some(mut sealed) = self.processor.seal()? else { return Ok(()) };
+        if Bug::StateBeforeCommit.is_planted() {
+            self.job.store.apply(sealed.changes.clone())?;
+        }
         match self.committer.commit(&sealed, &mut self.consumer, &self.status)? {
             Committed::Yes => {
                 failpoint::at("commit.before_store");

@@ -7,19 +7,25 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic as ClientNewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::BaseProducer;
+use rdkafka::topic_partition_list::Offset;
 
-use super::client::Callbacks;
+use super::client::{Callbacks, list_of};
 use super::consumer::Member;
 use super::ffi;
 use super::port::{Broker, NewTopic, TopicDescription};
+use super::position::{Position, TopicPartition};
 use super::producer::TxnProducer;
 use super::reaction::Failure;
 use super::reader::PartitionReader;
 use super::settings::{GroupProtocol, Settings};
 use crate::clock::SharedClock;
+use crate::planted::Bug;
+
+/// What the broker decides under KIP-848: `group.consumer.session.timeout.ms` and its like there.
+const BROKERS_OWN: [&str; 3] = ["partition.assignment.strategy", "heartbeat.interval.ms", "session.timeout.ms"];
 
 /// A Kafka cluster reached through librdkafka.
 pub struct Cluster {
@@ -47,11 +53,12 @@ impl Cluster {
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
             // Members learn of a rebalance by their heartbeats, twice in a cooperative one: 3 s each by default.
-            .set("heartbeat.interval.ms", "500")
+            .set("heartbeat.interval.ms", "200")
             // How long the partitions of a dead instance wait for another one.
             .set("session.timeout.ms", "10000")
             .set("fetch.queue.backoff.ms", "2")
-            .set("fetch.wait.max.ms", "50")
+            .set("fetch.wait.max.ms", "100")
+            // A partition is asked for more while the queue is below these, so it overshoots by an answer for each partition.
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", "8192")
             .set("check.crcs", "true")
@@ -65,7 +72,7 @@ impl Cluster {
             // Positions are always given; where one is gone, the client must say so instead of choosing.
             .set("auto.offset.reset", "error")
             // Also makes the group's positions stable ones (KIP-447).
-            .set("isolation.level", "read_committed");
+            .set("isolation.level", isolation(Bug::UncommittedRead));
         config
     }
 
@@ -76,7 +83,7 @@ impl Cluster {
             // Records wait for their partition's registration in the transaction anyway, which is when batches form.
             .set("linger.ms", "0")
             .set("batch.num.messages", "100000")
-            .set("queue.buffering.max.messages", "1000000")
+            .set("queue.buffering.max.messages", "100000")
             // The broker's default for a record batch; the client's own is below it.
             .set("message.max.bytes", "1048588")
             .set("compression.type", "lz4")
@@ -107,10 +114,32 @@ impl Cluster {
         make(&config, "make a reader")
     }
 
+    /// Where a group stands, without taking part in it; nothing where it has no position.
+    ///
+    /// # Errors
+    /// When the broker does not say.
+    pub fn group_positions(&self, group: &str, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Position>>, Failure> {
+        let attempted = || format!("read the positions of group {group}");
+        let answer = self
+            .bare_consumer(group, "read_committed")?
+            .committed_offsets(list_of(partitions), wait)
+            .map_err(|error| Failure::of(attempted(), &error))?;
+        let position = |partition: &TopicPartition| match answer.find_partition(&partition.topic, partition.partition)?.offset() {
+            Offset::Offset(offset) => Some(Position(offset)),
+            _ => None,
+        };
+        Ok(partitions.iter().map(position).collect())
+    }
+
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
         let config = self.settings.client(&self.client_id);
         config.create().map_err(|error| Failure::of("make an admin client", &error))
     }
+}
+
+/// Records are read committed, unless this bug is planted.
+fn isolation(unless: Bug) -> &'static str {
+    if unless.is_planted() { "read_uncommitted" } else { "read_committed" }
 }
 
 fn make<T: FromClientConfigAndContext<Callbacks>>(config: &ClientConfig, attempted: &str) -> Result<T, Failure> {
@@ -131,9 +160,15 @@ impl Broker for Cluster {
                 config.set("partition.assignment.strategy", "range,roundrobin");
             }
             GroupProtocol::Consumer => {
-                // The broker decides these.
-                for key in ["partition.assignment.strategy", "heartbeat.interval.ms", "session.timeout.ms"] {
+                // The broker decides these, and librdkafka refuses a client that has an opinion.
+                for key in BROKERS_OWN {
                     config.remove(key);
+                }
+                if let Some(key) = BROKERS_OWN.iter().find(|key| self.settings.consumer.contains_key(**key)) {
+                    tracing::warn!(
+                        key,
+                        "this setting of kafka.consumer does nothing under group_protocol = \"consumer\": the broker decides"
+                    );
                 }
                 config.set("group.protocol", "consumer");
             }
@@ -142,7 +177,7 @@ impl Broker for Cluster {
         if let Some(instance) = instance.filter(|_| self.settings.group_protocol != GroupProtocol::Consumer) {
             config.set("group.instance.id", instance);
         }
-        Member::subscribe(make(&config, "make a consumer")?, topics)
+        Member::subscribe(make(&config, "make a consumer")?, group, topics)
     }
 
     fn producer(&self, transactional_id: &str) -> Result<TxnProducer, Failure> {
@@ -152,7 +187,7 @@ impl Broker for Cluster {
 
     fn reader(&self) -> Result<PartitionReader, Failure> {
         Ok(PartitionReader::new(
-            self.bare_consumer("testudo-restore", "read_committed")?,
+            self.bare_consumer("testudo-restore", isolation(Bug::UncommittedRestore))?,
             self.bare_consumer("testudo-bounds", "read_uncommitted")?,
         ))
     }

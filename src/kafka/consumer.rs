@@ -3,7 +3,6 @@
 //! One worker thread owns it. The client's rebalance callback only notes the event ([`super::client`]); librdkafka waits
 //! until the worker assigns or unassigns, so the worker can commit first (EOS-5).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,8 @@ use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use super::client::{Callbacks, give_up, list_of, take_in};
 use super::ffi::{self, FetchQueue, Fetched};
+use super::holding::Holding;
+use super::ownership;
 use super::poison::{Poison, is_poison};
 use super::port::{GroupConsumer, Polled, Rebalance, Watermarks};
 use super::position::{Offset, Position, TopicPartition};
@@ -35,32 +36,24 @@ pub struct Member {
     client: BaseConsumer<Callbacks>,
     /// A rebalance that was handed out and not answered yet; the client cannot close before it is.
     unanswered: Option<Rebalance>,
-    /// The partitions that are assigned, and the member id under which the first of them was.
-    held: BTreeSet<TopicPartition>,
-    held_as: Option<String>,
+    holding: Holding,
+    /// The group's name.
+    group: String,
 }
 
 impl Member {
-    /// Subscribes a configured client to `topics`.
-    pub(super) fn subscribe(client: BaseConsumer<Callbacks>, topics: &[Arc<str>]) -> Result<Self, Failure> {
+    /// Subscribes a configured client of `group` to `topics`.
+    pub(super) fn subscribe(client: BaseConsumer<Callbacks>, group: &str, topics: &[Arc<str>]) -> Result<Self, Failure> {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
         let attempted = || format!("subscribe to {}", names.join(", "));
         let fetched = FetchQueue::new(client.client()).ok_or_else(|| Failure::new(Reaction::Stop, attempted(), "no queue"))?;
         client.subscribe(&names).map_err(|error| Failure::of(attempted(), &error))?;
-        Ok(Self { fetched, client, unanswered: None, held: BTreeSet::new(), held_as: None })
+        Ok(Self { fetched, client, unanswered: None, holding: Holding::default(), group: group.to_owned() })
     }
 
-    /// A client whose session ends while a rebalance is unanswered joins as a new member and keeps its partitions without a word
-    /// (librdkafka 2.12.1, `rd_kafka_cgrp_revoke_all_rejoin_maybe`): somebody else may have worked on them since, and the new
-    /// membership would let stale work through.
     fn is_who_it_was(&self, attempted: &str) -> Result<(), Failure> {
-        let (Some(before), false) = (&self.held_as, matches!(self.unanswered, Some(Rebalance::Lost(_)))) else { return Ok(()) };
-        match ffi::membership(self.client.client()) {
-            Some((member, _)) if !member.is_empty() && member != *before => {
-                Err(Failure::new(Reaction::Rejoin, attempted, "this consumer has become another member, and holds what the old one had"))
-            }
-            _ => Ok(()),
-        }
+        let member = ffi::membership(self.client.client()).map(|(member, _)| member);
+        self.holding.check(member.as_deref(), matches!(self.unanswered, Some(Rebalance::Lost(_))), attempted)
     }
 
     /// Serves rebalances and errors. Records come through [`FetchQueue`]; one that was fetched before its partition was
@@ -136,10 +129,8 @@ impl GroupConsumer for Member {
         if partitions.is_empty() {
             return Ok(());
         }
-        if self.held_as.is_none() {
-            self.held_as = Some(ffi::membership(self.client.client()).map(|(member, _)| member).unwrap_or_default());
-        }
-        self.held.extend(partitions.iter().map(|(partition, _)| partition.clone()));
+        let member = || ffi::membership(self.client.client()).map(|(member, _)| member);
+        self.holding.take(partitions.iter().map(|(partition, _)| partition.clone()), member);
         for (partition, _) in partitions {
             self.fetched.forward(self.client.client(), &partition.topic, partition.partition);
         }
@@ -150,10 +141,7 @@ impl GroupConsumer for Member {
         give_up(&self.client, &list_of(partitions))
             .map_err(|error| Failure::of(format!("release {} partitions", partitions.len()), &error))?;
         self.unanswered = None;
-        self.held.retain(|held| !partitions.contains(held));
-        if self.held.is_empty() {
-            self.held_as = None;
-        }
+        self.holding.give_up(partitions);
         Ok(())
     }
 
@@ -201,6 +189,17 @@ impl GroupConsumer for Member {
 
     fn known_end(&mut self, partition: &TopicPartition) -> Option<Position> {
         ffi::known_end(self.client.client(), &partition.topic, partition.partition).map(Position)
+    }
+
+    fn unowned(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<TopicPartition>, Failure> {
+        let listed = self.client.fetch_group_list(Some(&self.group), wait);
+        let listed = listed.map_err(|error| Failure::of(format!("ask who is in group {}", self.group), &error))?;
+        let Some(owned) = listed.groups().iter().find(|group| group.name() == self.group).and_then(ownership::owned) else {
+            return Ok(Vec::new());
+        };
+        let has_owner =
+            |partition: &&TopicPartition| owned.iter().any(|(topic, number)| *topic == *partition.topic && *number == partition.partition);
+        Ok(partitions.iter().filter(|partition| !has_owner(partition)).cloned().collect())
     }
 
     fn group(&mut self) -> Result<ConsumerGroupMetadata, Failure> {
@@ -291,17 +290,17 @@ pub(super) fn sort_poll_error(error: KafkaError) -> Result<Option<Failure>, Fail
 
 /// Collects messages into runs; consecutive messages mostly belong to one partition.
 #[derive(Default)]
-pub(super) struct Runs {
+pub(crate) struct Runs {
     builders: Vec<RunBuilder>,
     /// The builder that took the last message, and what told its topic apart.
     current: usize,
     current_topic: usize,
-    pub(super) records: usize,
-    bytes: usize,
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Runs {
-    pub(super) fn push(&mut self, message: &BorrowedMessage<'_>) {
+    pub(crate) fn push(&mut self, message: &BorrowedMessage<'_>) {
         self.find(message.topic(), message.partition());
         self.current_topic = 0;
         let headers = message.headers().map(owned_headers).unwrap_or_default();
@@ -309,7 +308,7 @@ impl Runs {
         self.append(Offset(message.offset()), timestamp_ms, message.key(), message.payload(), headers);
     }
 
-    pub(super) fn push_fetched(&mut self, message: &Fetched<'_>) {
+    pub(crate) fn push_fetched(&mut self, message: &Fetched<'_>) {
         let is_current = self.current_topic == message.topic_identity()
             && self.builders.get(self.current).is_some_and(|builder| builder.partition().partition == message.partition());
         if !is_current {
@@ -334,7 +333,7 @@ impl Runs {
         self.records += 1;
     }
 
-    pub(super) fn finish(self) -> Slice {
+    pub(crate) fn finish(self) -> Slice {
         Slice { runs: self.builders.into_iter().map(RunBuilder::finish).collect() }
     }
 }

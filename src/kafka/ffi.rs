@@ -1,21 +1,26 @@
-//! The calls that rdkafka's safe interface lacks; the only `unsafe` of Testudo.
+//! The calls that rdkafka's safe interface lacks; `unsafe`, as nothing else of Testudo but `cli/memory.rs`.
 //!
 //! Each function states why its pointers are valid. Nothing else in the crate touches librdkafka's pointers.
 
-#![allow(unsafe_code, reason = "librdkafka calls that rdkafka does not wrap: topic ids, membership, flush without waiting steps")]
+#![allow(unsafe_code, reason = "librdkafka calls that rdkafka does not wrap: topic ids, membership, batches, flush without waiting steps")]
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::bindings as c;
+use rdkafka::bindings::{
+    rd_kafka_vu_s__bindgen_ty_1 as Argument, rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 as Memory,
+    rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_2 as NamedValue,
+};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::port::{TopicDescription, TopicId};
+use super::port::{Outgoing, TopicDescription, TopicId};
 use super::reaction::{Failure, Reaction};
-use super::slice::Header;
+use super::slice::{Header, Headers};
 
 /// Waits until everything queued was acknowledged, without paying `linger.ms`; `false` when time ran out.
 ///
@@ -155,6 +160,89 @@ impl Drop for FetchQueue {
     }
 }
 
+/// Hands records to a producer. Topics are held, so that a record neither copies its topic's name nor looks it up under the client's
+/// lock, and the names of headers are made C strings once for neighbours that share them (docs/performance). It is for one client, which
+/// must outlive it: owners declare it before the client.
+#[derive(Default)]
+pub struct ProduceQueue {
+    topics: Vec<(Arc<str>, NonNull<c::rd_kafka_topic_t>)>,
+    headers: Headers,
+    header_names: Vec<CString>,
+    arguments: Vec<c::rd_kafka_vu_t>,
+}
+
+// SAFETY: librdkafka's topics may be used from any thread; the pointers in `arguments` are used only within the call that wrote them.
+unsafe impl Send for ProduceQueue {}
+
+impl ProduceQueue {
+    /// Queues a record; librdkafka copies it.
+    pub fn produce<C: ClientContext>(&mut self, client: &Client<C>, record: &Outgoing) -> Result<(), RDKafkaErrorCode> {
+        use c::rd_kafka_vtype_t as kind;
+        let topic = self.topic(client, &record.topic).ok_or(RDKafkaErrorCode::UnknownTopic)?;
+        self.name_headers(&record.headers)?;
+        let arguments = &mut self.arguments;
+        arguments.clear();
+        let mut add = |vtype, u| arguments.push(c::rd_kafka_vu_t { vtype, u });
+        add(kind::RD_KAFKA_VTYPE_RKT, Argument { rkt: topic.as_ptr() });
+        add(kind::RD_KAFKA_VTYPE_PARTITION, Argument { i32_: record.partition });
+        add(kind::RD_KAFKA_VTYPE_MSGFLAGS, Argument { i: c::RD_KAFKA_MSG_F_COPY });
+        add(kind::RD_KAFKA_VTYPE_TIMESTAMP, Argument { i64_: record.timestamp_ms });
+        for (vtype, part) in [(kind::RD_KAFKA_VTYPE_KEY, &record.key), (kind::RD_KAFKA_VTYPE_VALUE, &record.value)] {
+            if let Some(bytes) = part {
+                add(vtype, Argument { mem: Memory { ptr: bytes.as_ptr().cast_mut().cast(), size: bytes.len() } });
+            }
+        }
+        for (name, header) in self.header_names.iter().zip(self.headers.iter()) {
+            let value = header.value.as_deref();
+            let val = value.map_or(std::ptr::null(), |value| value.as_ptr().cast());
+            // A slice is never longer than `isize` tells.
+            let size = value.map_or(0, |value| value.len() as isize);
+            add(kind::RD_KAFKA_VTYPE_HEADER, Argument { header: NamedValue { name: name.as_ptr(), val, size } });
+        }
+        // SAFETY: client and topic are alive; key, value and headers outlive the call, which copies them; the error is ours.
+        unsafe {
+            let error = c::rd_kafka_produceva(client.native_ptr(), arguments.as_ptr(), arguments.len());
+            if error.is_null() {
+                return Ok(());
+            }
+            let code = c::rd_kafka_error_code(error);
+            c::rd_kafka_error_destroy(error);
+            Err(code.into())
+        }
+    }
+
+    fn topic<C: ClientContext>(&mut self, client: &Client<C>, name: &Arc<str>) -> Option<NonNull<c::rd_kafka_topic_t>> {
+        let is_it = |(known, _): &&(Arc<str>, _)| Arc::ptr_eq(known, name) || known == name;
+        if let Some((_, topic)) = self.topics.iter().find(is_it) {
+            return Some(*topic);
+        }
+        let text = CString::new(&**name).ok()?;
+        // SAFETY: the client owns the handle and outlives this queue; without a configuration the client's own is taken.
+        let topic = NonNull::new(unsafe { c::rd_kafka_topic_new(client.native_ptr(), text.as_ptr(), std::ptr::null_mut()) })?;
+        self.topics.push((name.clone(), topic));
+        Some(topic)
+    }
+
+    fn name_headers(&mut self, headers: &Headers) -> Result<(), RDKafkaErrorCode> {
+        if std::ptr::eq::<[Header]>(&*self.headers, &**headers) {
+            return Ok(());
+        }
+        let names = headers.iter().map(|header| CString::new(header.name.as_str())).collect::<Result<_, _>>();
+        self.header_names = names.map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+        self.headers = headers.clone();
+        Ok(())
+    }
+}
+
+impl Drop for ProduceQueue {
+    fn drop(&mut self) {
+        for (_, topic) in self.topics.drain(..) {
+            // SAFETY: made by `topic`, destroyed once, before its client.
+            unsafe { c::rd_kafka_topic_destroy(topic.as_ptr()) };
+        }
+    }
+}
+
 /// A fetched message, or the error that stands in its place.
 pub struct Fetched<'a> {
     message: &'a c::rd_kafka_message_t,
@@ -277,3 +365,7 @@ unsafe fn text(pointer: *const c_char) -> String {
 fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+#[path = "ffi_tests.rs"]
+mod tests;

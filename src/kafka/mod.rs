@@ -7,6 +7,8 @@ pub mod reaction;
 pub mod settings;
 pub mod slice;
 
+pub mod holding;
+mod ownership;
 pub mod port;
 pub mod transaction;
 
@@ -18,6 +20,7 @@ pub mod producer;
 pub mod reader;
 
 pub use cluster::Cluster;
+pub use holding::Holding;
 pub use poison::Poison;
 pub use port::{
     Broker, GroupConsumer, NewTopic, Outgoing, Polled, Read, Rebalance, TopicDescription, TopicId, TopicReader, TransactionalProducer,
@@ -26,4 +29,4 @@ pub use port::{
 pub use position::{Offset, Position, TopicPartition};
 pub use reaction::{Failure, Reaction};
 pub use settings::Settings;
-pub use slice::{Header, RecordRef, Run, RunBuilder, Slice};
+pub use slice::{Header, Headers, RecordRef, Run, RunBuilder, Slice};

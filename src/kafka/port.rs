@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::poison::Poison;
 use super::position::{Position, TopicPartition};
 use super::reaction::Failure;
-use super::slice::{Header, Run, Slice};
+use super::slice::{Headers, Run, Slice};
 
 /// A Kafka cluster.
 pub trait Broker: Send + Sync + 'static {
@@ -96,6 +96,9 @@ pub trait GroupConsumer: Send {
     /// The partition's high watermark as of the last fetch; asks nobody.
     fn known_end(&mut self, partition: &TopicPartition) -> Option<Position>;
 
+    /// Those of `partitions` that no member of the group has, when the group rests; none where that cannot be told.
+    fn unowned(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<TopicPartition>, Failure>;
+
     /// The membership as of now; an error when this consumer is not a member (trap: an empty one is accepted unfenced).
     fn group(&mut self) -> Result<Self::Group, Failure>;
 }
@@ -147,7 +150,7 @@ pub struct Outgoing {
     /// The Kafka timestamp of the record that caused this one (TIME-3), milliseconds since 1970.
     pub timestamp_ms: i64,
     /// Headers, mostly none.
-    pub headers: Vec<Header>,
+    pub headers: Headers,
 }
 
 impl Outgoing {

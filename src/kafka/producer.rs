@@ -7,30 +7,36 @@ use std::time::Duration;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 
 use super::client::Callbacks;
 use super::consumer::positions_list;
-use super::ffi;
+use super::ffi::{self, ProduceQueue};
 use super::port::{Outgoing, TransactionalProducer};
 use super::position::{Position, TopicPartition};
 use super::reaction::{Failure, Reaction, is_fencing};
 use crate::clock::{Deadline, SharedClock};
 
+/// So many records are queued before they are waited for. More would be sent in ever smaller requests, until five of a partition are
+/// under way: then the client's thread turns without a pause until one is answered. It bounds the client's memory, too.
+const BURST_MAX: usize = 16_384;
 /// One wait for the client between polls of its event queue.
 const STEP: Duration = Duration::from_millis(50);
 
 /// A producer with a transactional id.
 pub struct TxnProducer {
+    // Before the client: its topics must not outlive it.
+    queue: ProduceQueue,
     client: BaseProducer<Callbacks>,
     transactional_id: String,
     clock: SharedClock,
+    /// Records queued since the last wait for all of them.
+    queued: usize,
 }
 
 impl TxnProducer {
     pub(super) fn new(client: BaseProducer<Callbacks>, transactional_id: &str, clock: SharedClock) -> Self {
-        Self { client, transactional_id: transactional_id.to_owned(), clock }
+        Self { queue: ProduceQueue::default(), client, transactional_id: transactional_id.to_owned(), clock, queued: 0 }
     }
 
     fn attempted(&self, what: &str) -> String {
@@ -89,20 +95,13 @@ impl TransactionalProducer for TxnProducer {
     fn send(&mut self, record: &Outgoing, wait: Duration) -> Result<(), Failure> {
         let mut deadline = None;
         loop {
-            let mut outgoing = BaseRecord::<[u8], [u8]>::to(&record.topic).partition(record.partition).timestamp(record.timestamp_ms);
-            if let Some(key) = &record.key {
-                outgoing = outgoing.key(&key[..]);
-            }
-            if let Some(value) = &record.value {
-                outgoing = outgoing.payload(&value[..]);
-            }
-            if !record.headers.is_empty() {
-                outgoing = outgoing.headers(client_headers(record));
-            }
-            let Err((error, _)) = self.client.send(outgoing) else { return Ok(()) };
-            let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+            let Err(code) = self.queue.produce(self.client.client(), record) else {
+                self.queued += 1;
+                return if self.queued < BURST_MAX { Ok(()) } else { self.drain(wait) };
+            };
             let deadline = *deadline.get_or_insert_with(|| Deadline::after(&*self.clock, wait));
-            if !is_full || deadline.is_over(&*self.clock) {
+            if code != RDKafkaErrorCode::QueueFull || deadline.is_over(&*self.clock) {
+                let error = KafkaError::MessageProduction(code);
                 return Err(self.failed(&format!("produce to {}/{}", record.topic, record.partition), &error));
             }
             self.client.poll(Duration::from_millis(1));
@@ -110,6 +109,7 @@ impl TransactionalProducer for TxnProducer {
     }
 
     fn drain(&mut self, wait: Duration) -> Result<(), Failure> {
+        self.queued = 0;
         let deadline = Deadline::after(&*self.clock, wait);
         loop {
             if ffi::flush(self.client.client(), STEP.min(deadline.left(&*self.clock))) {
@@ -148,10 +148,4 @@ impl TransactionalProducer for TxnProducer {
         self.serve_events();
         self.client.context().take_refusal()
     }
-}
-
-fn client_headers(record: &Outgoing) -> OwnedHeaders {
-    record.headers.iter().fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, header| {
-        headers.insert(ClientHeader { key: &header.name, value: header.value.as_ref() })
-    })
 }

@@ -25,7 +25,7 @@ pub enum GroupProtocol {
 pub struct Settings {
     /// Bootstrap brokers, `host:port` separated by commas.
     pub bootstrap: String,
-    /// How the workers' group shares partitions out (ADR 0016).
+    /// How the workers' group shares partitions out (ADR 0018).
     pub group_protocol: GroupProtocol,
     /// Any librdkafka property for every client, such as `security.protocol`.
     pub properties: BTreeMap<String, String>,

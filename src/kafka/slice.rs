@@ -1,5 +1,8 @@
 //! A slice: what one poll brought, for each partition a run of records in offset order, as columns.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use arrow::array::{Array, BinaryArray, BinaryBuilder};
 
 use super::position::{Offset, Position, TopicPartition};
@@ -25,6 +28,24 @@ pub struct Header {
     pub name: String,
     /// The header's value; Kafka allows none.
     pub value: Option<Vec<u8>>,
+}
+
+/// The headers of a record to be produced. Records that carry the same ones share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(Option<Arc<[Header]>>);
+
+impl Deref for Headers {
+    type Target = [Header];
+
+    fn deref(&self) -> &[Header] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl From<Vec<Header>> for Headers {
+    fn from(headers: Vec<Header>) -> Self {
+        Self((!headers.is_empty()).then(|| headers.into()))
+    }
 }
 
 /// Records of one partition in offset order, as columns of equal length.
@@ -118,6 +139,22 @@ impl Run {
             offsets: self.offsets[first..].to_vec(),
             timestamps_ms: self.timestamps_ms[first..].to_vec(),
             headers: self.headers.into_iter().filter_map(|(row, headers)| Some((row.checked_sub(first)?, headers))).collect(),
+            partition: self.partition,
+        }
+    }
+
+    /// The records before `position`; the whole run as it is when nothing lies behind.
+    pub fn ending_at(self, position: Position) -> Self {
+        let kept = self.offsets.partition_point(|offset| position.is_past(Offset(*offset)));
+        if kept == self.len() {
+            return self;
+        }
+        Self {
+            keys: self.keys.slice(0, kept),
+            values: self.values.slice(0, kept),
+            offsets: self.offsets[..kept].to_vec(),
+            timestamps_ms: self.timestamps_ms[..kept].to_vec(),
+            headers: self.headers.into_iter().take_while(|(row, _)| *row < kept).collect(),
             partition: self.partition,
         }
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::digest::{Hasher, Sum};
 use super::record::{Range, Transaction};
 use crate::avro::frame::SchemaId;
-use crate::kafka::{Outgoing, Position, Run, TopicPartition};
+use crate::kafka::{Headers, Outgoing, Position, Run, TopicPartition};
 
 /// A ledger record is cut at about this many bytes: with hundreds of partitions it could outgrow what a broker takes.
 const RECORD_BYTES_MAX: usize = 256 << 10;
@@ -89,7 +89,7 @@ impl Writer {
         // Neighbours mostly have the same schema.
         let mut last = None;
         for id in taken.schema_ids {
-            if last != Some(id) {
+            if last != Some(id) && *id != SchemaId::NONE.0 {
                 self.schema_ids.insert(*id);
                 last = Some(id);
             }
@@ -98,20 +98,30 @@ impl Writer {
 
     /// A record is to be produced because of records of `origin`, which stands at `first` without this epoch.
     pub fn produced(&mut self, origin: &TopicPartition, first: Position, record: &Outgoing) {
-        let headers = record.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref().unwrap_or_default()));
-        let hash = self.hasher.output(record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
-        let outputs = &mut open(&mut self.inputs, origin, first).outputs;
-        let is_its = |(topic, _): &(Arc<str>, _)| Arc::ptr_eq(topic, &record.topic) || *topic == record.topic;
-        let at = outputs.iter().position(is_its).unwrap_or_else(|| {
-            outputs.push((record.topic.clone(), Vec::new()));
-            outputs.len() - 1
-        });
-        let sums = &mut outputs[at].1;
-        let partition = usize::try_from(record.partition).expect("records are placed in partitions from 0 on");
-        if sums.len() <= partition {
-            sums.resize(partition + 1, Sum::default());
+        self.produced_all(origin, first, std::slice::from_ref(record));
+    }
+
+    /// As [`Writer::produced`], for many records.
+    pub fn produced_all(&mut self, origin: &TopicPartition, first: Position, records: &[Outgoing]) {
+        if records.is_empty() {
+            return;
         }
-        sums[partition].add(hash);
+        let outputs = &mut open(&mut self.inputs, origin, first).outputs;
+        for record in records {
+            let headers = record.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref().unwrap_or_default()));
+            let hash = self.hasher.output(record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
+            let is_its = |(topic, _): &(Arc<str>, _)| Arc::ptr_eq(topic, &record.topic) || *topic == record.topic;
+            let at = outputs.iter().position(is_its).unwrap_or_else(|| {
+                outputs.push((record.topic.clone(), Vec::new()));
+                outputs.len() - 1
+            });
+            let sums = &mut outputs[at].1;
+            let partition = usize::try_from(record.partition).expect("records are placed in partitions from 0 on");
+            if sums.len() <= partition {
+                sums.resize(partition + 1, Sum::default());
+            }
+            sums[partition].add(hash);
+        }
     }
 
     /// Ends the epoch: its ledger record, or a few where it would be too large for one, with this Kafka timestamp.
@@ -155,7 +165,7 @@ impl Writer {
             key: Some(Bytes::copy_from_slice(self.author.transactional_id.as_bytes())),
             value: Some(transaction.encode(self.author.schema).into()),
             timestamp_ms,
-            headers: Vec::new(),
+            headers: Headers::default(),
         }
     }
 }

@@ -36,7 +36,7 @@ fn output(partition: i32, offset: i64) -> Outgoing {
         key: None,
         value: Some(format!("alert {offset} of {partition}").into()),
         timestamp_ms: 1_000 + offset,
-        headers: vec![Header { name: "h".into(), value: None }],
+        headers: vec![Header { name: "h".into(), value: None }].into(),
     }
 }
 

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use super::rows::SinkFault;
 use crate::clock::{Clock, Deadline};
 use crate::kafka::client::{Callbacks, list_of};
-use crate::kafka::{Failure, Header, Offset, Position, Rebalance, Run, RunBuilder, Settings, TopicPartition};
+use crate::kafka::consumer::Runs;
+use crate::kafka::ffi::FetchQueue;
+use crate::kafka::{Failure, Position, Reaction, Rebalance, Run, Settings, TopicPartition};
 
 /// How long the broker may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -31,8 +33,13 @@ pub(super) struct Fill {
     pub(super) linger: Duration,
 }
 
+/// Messages are taken in batches of this many, between looks at the bytes.
+const MESSAGES_MAX: usize = 512;
+
 /// A group member.
 pub(super) struct Intake {
+    // Before the client: a queue must not outlive it.
+    fetched: FetchQueue,
     client: BaseConsumer<Callbacks>,
     rebalances: Vec<Rebalance>,
     owned: BTreeSet<TopicPartition>,
@@ -47,8 +54,10 @@ impl Intake {
             .set("heartbeat.interval.ms", "500")
             .set("session.timeout.ms", "10000")
             .set("fetch.queue.backoff.ms", "5")
-            .set("fetch.wait.max.ms", "10")
-            .set("queued.max.messages.kbytes", "16384")
+            // The broker answers when records are there; this is how often it answers while none are.
+            .set("fetch.wait.max.ms", "250")
+            .set("queued.min.messages", "10000")
+            .set("queued.max.messages.kbytes", "4096")
             .set("check.crcs", "true");
         for (key, value) in &kafka.consumer {
             config.set(key, value);
@@ -64,8 +73,10 @@ impl Intake {
         let client: BaseConsumer<Callbacks> =
             config.create_with_context(Callbacks::default()).map_err(|error| Failure::of(format!("make a consumer of {group}"), &error))?;
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        let fetched =
+            FetchQueue::new(client.client()).ok_or_else(|| Failure::new(Reaction::Rejoin, format!("join {group}"), "no queue"))?;
         client.subscribe(&names).map_err(|error| Failure::of(format!("subscribe to {}", names.join(", ")), &error))?;
-        Ok(Self { client, rebalances: Vec::new(), owned: BTreeSet::new() })
+        Ok(Self { fetched, client, rebalances: Vec::new(), owned: BTreeSet::new() })
     }
 
     /// The partitions that are assigned.
@@ -75,38 +86,53 @@ impl Intake {
 
     /// Waits for a record, then takes what comes until the batch is full or has lingered.
     pub(super) fn take(&mut self, fill: Fill, clock: &dyn Clock) -> Result<Vec<Run>, Failure> {
-        let mut builders: Vec<(TopicPartition, RunBuilder)> = Vec::new();
-        let (mut records, mut bytes) = (0, 0);
-        let mut wait = fill.wait;
-        let mut deadline = None;
-        while records < fill.records_max && bytes < fill.bytes_max {
-            match self.client.poll(wait) {
-                None => break,
-                Some(Ok(message)) => {
-                    bytes += push(&mut builders, &message);
-                    records += 1;
-                }
-                Some(Err(error)) => lived_with(&error)?,
+        let mut runs = Runs::default();
+        // Events; and records that were fetched before their partition was forwarded, which come first.
+        while let Some(polled) = self.client.poll(Duration::ZERO) {
+            match polled {
+                Ok(message) => runs.push(&message),
+                Err(error) => lived_with(&error)?,
             }
-            let deadline = *deadline.get_or_insert_with(|| Deadline::after(clock, fill.linger));
-            wait = deadline.left(clock);
+        }
+        let mut deadline = (runs.records > 0).then(|| Deadline::after(clock, fill.linger));
+        while runs.records < fill.records_max && runs.bytes < fill.bytes_max {
+            let wait = deadline.as_ref().map_or(fill.wait, |deadline| deadline.left(clock));
+            let wanted = MESSAGES_MAX.min(fill.records_max - runs.records);
+            let mut troubles = Vec::new();
+            let taken = self.fetched.consume(wanted, wait, |message| match message.error() {
+                None => runs.push_fetched(message),
+                Some(code) => troubles.push(code),
+            });
+            troubles.into_iter().try_for_each(|code| lived_with(&KafkaError::MessageConsumption(code)))?;
+            if taken == 0 {
+                break;
+            }
+            deadline.get_or_insert_with(|| Deadline::after(clock, fill.linger));
         }
         self.note_rebalances();
-        Ok(builders.into_iter().map(|(_, builder)| builder.finish()).collect())
+        Ok(runs.finish().runs)
     }
 
     /// Serves the group while everything is paused, so that the member is not thrown out.
     pub(super) fn keep_alive(&mut self) -> Result<(), SinkFault> {
+        let mut stray = None;
         while let Some(polled) = self.client.poll(Duration::ZERO) {
             match polled {
-                Ok(message) => {
-                    return Err(SinkFault::Stray { partition: TopicPartition::new(message.topic(), message.partition()).to_string() });
-                }
+                Ok(message) => stray = Some(TopicPartition::new(message.topic(), message.partition())),
                 Err(error) => lived_with(&error)?,
             }
         }
+        let mut troubles = Vec::new();
+        self.fetched.consume(MESSAGES_MAX, Duration::ZERO, |message| match message.error() {
+            None => stray = Some(TopicPartition::new(message.topic(), message.partition())),
+            Some(code) => troubles.push(code),
+        });
+        troubles.into_iter().try_for_each(|code| lived_with(&KafkaError::MessageConsumption(code)))?;
         self.note_rebalances();
-        Ok(())
+        match stray {
+            Some(partition) => Err(SinkFault::Stray { partition: partition.to_string() }),
+            None => Ok(()),
+        }
     }
 
     fn note_rebalances(&mut self) {
@@ -150,6 +176,9 @@ impl Intake {
             starts.push((partition.clone(), start));
         }
         self.client.incremental_assign(&list).map_err(fault)?;
+        for partition in partitions {
+            self.fetched.forward(self.client.client(), &partition.topic, partition.partition);
+        }
         self.owned.extend(partitions.iter().cloned());
         Ok(starts)
     }
@@ -225,6 +254,30 @@ impl Drop for Intake {
     }
 }
 
+/// Has `group`, while it has no members, begin at `starts` where it has no position yet.
+///
+/// # Errors
+/// When the broker does not tell or take positions.
+pub fn begin_at(kafka: &Settings, group: &str, starts: &[(TopicPartition, Position)]) -> Result<(), Failure> {
+    let failed = |error: KafkaError| Failure::of(format!("have group {group} begin where its generation does"), &error);
+    let mut config = kafka.client("testudo-sinks");
+    config.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    let client: BaseConsumer = config.create().map_err(failed)?;
+    let partitions: Vec<TopicPartition> = starts.iter().map(|(partition, _)| partition.clone()).collect();
+    let known = client.committed_offsets(list_of(&partitions), ANSWER_WAIT).map_err(failed)?;
+    let mut missing = TopicPartitionList::new();
+    for (partition, start) in starts {
+        let element = known.find_partition(&partition.topic, partition.partition);
+        if !element.is_some_and(|element| matches!(element.offset(), ListOffset::Offset(_))) {
+            missing.add_partition_offset(&partition.topic, partition.partition, ListOffset::Offset(start.0)).map_err(failed)?;
+        }
+    }
+    match missing.count() {
+        0 => Ok(()),
+        _ => client.commit(&missing, CommitMode::Sync).map_err(failed),
+    }
+}
+
 /// What the client gets over by itself; anything else makes the sink begin anew.
 fn lived_with(error: &KafkaError) -> Result<(), Failure> {
     if let KafkaError::PartitionEOF(_) = error {
@@ -232,30 +285,12 @@ fn lived_with(error: &KafkaError) -> Result<(), Failure> {
     }
     let failure = Failure::of("poll committed records", error);
     match failure.reaction {
-        crate::kafka::Reaction::Retry => {
+        Reaction::Retry => {
             tracing::debug!(trouble = %failure, "trouble while polling");
             Ok(())
         }
         _ => Err(failure),
     }
-}
-
-fn push(builders: &mut Vec<(TopicPartition, RunBuilder)>, message: &BorrowedMessage<'_>) -> usize {
-    let (topic, partition) = (message.topic(), message.partition());
-    let known = builders.iter().rposition(|(of, _)| of.partition == partition && &*of.topic == topic);
-    let at = known.unwrap_or_else(|| {
-        let named = TopicPartition::new(topic, partition);
-        builders.push((named.clone(), RunBuilder::new(named)));
-        builders.len() - 1
-    });
-    let builder = &mut builders[at].1;
-    let before = builder.bytes();
-    let owned = |headers: &rdkafka::message::BorrowedHeaders| {
-        headers.iter().map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) }).collect()
-    };
-    let headers = message.headers().map(owned).unwrap_or_default();
-    builder.push(Offset(message.offset()), message.timestamp().to_millis().unwrap_or(-1), message.key(), message.payload(), headers);
-    builder.bytes() - before
 }
 
 fn listed<'p>(partitions: impl IntoIterator<Item = &'p TopicPartition>) -> TopicPartitionList {

@@ -19,12 +19,16 @@ pub mod statement;
 pub mod write;
 
 mod intake;
+pub mod lease;
 pub mod sink;
+
+pub mod exchange;
 
 pub mod check;
 
 pub use column::{ColumnFault, Unstorable};
 pub use document::{Rule, Source, Update};
+pub use intake::begin_at;
 pub use readings::{InputTopic, ReadingRows};
 pub use results::ResultRows;
 pub use rows::{Batch, Rows, SetAside, SinkFault};

@@ -84,6 +84,9 @@ pub enum SinkFault {
     /// The task that writes ended without an answer.
     #[error("the task that writes to MongoDB ended without an answer; its records will be read again")]
     WriterGone,
+    /// The sink may not work any more.
+    #[error("{0}")]
+    Superseded(String),
     /// A record came from a partition that was paused.
     #[error("{partition} delivered a record while it was paused; its records will be read again")]
     Stray {

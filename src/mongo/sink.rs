@@ -1,9 +1,10 @@
 //! The loop of a sink: one collection, one thread, one batch at a time.
 //!
-//! Poll committed records → make documents → write until MongoDB has acknowledged all → commit the group's positions. Nothing is held
-//! back across polls, so partitions are given up between batches and a rebalance costs nothing. While MongoDB is away the batch stays
-//! where it is, the partitions are paused and the client is polled, so that the group keeps its member (F16, F18). Whatever goes wrong,
-//! the answer is the same: leave, join again, go on from the committed positions; repeating changes nothing (SINK-1).
+//! Poll committed records → make documents → write until MongoDB has acknowledged all; the group's positions are committed a few times
+//! a second, behind the writes. Nothing is held back across polls, so partitions are given up between batches and a rebalance costs
+//! nothing. While MongoDB is away the batch stays where it is, the partitions are paused and the client is polled, so that the group
+//! keeps its member (F16, F18). Whatever goes wrong, the answer is the same: leave, join again, go on from the committed positions;
+//! repeating changes nothing (SINK-1).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use mongodb::Client;
 use tokio::runtime::Handle;
 
 use super::intake::{Fill, Intake};
+use super::lease::{Forbidden, Lease};
 use super::rows::{Batch, Rows, SinkFault};
 use super::settings::Settings;
 use super::status::{Health, Shared, SinkHandle};
@@ -23,6 +25,8 @@ use crate::failpoint;
 use crate::kafka::{Position, Rebalance, Run, TopicPartition};
 use crate::telemetry::TenantMetrics;
 
+/// A batch holds records for so many commands.
+const COMMANDS_MAX: usize = 4;
 /// How often a waiting loop looks around.
 const STEP: Duration = Duration::from_millis(50);
 /// A poll waits so long for a record; the stop flag is seen as often.
@@ -31,6 +35,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 /// A batch that is in the way of a stop or a rebalance is given up after this time.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+/// What is written is committed as often: an answer of the broker is waited for.
+const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// Pause of a partition whose next record has to wait for its schema.
 const SCHEMA_WAIT: Duration = Duration::from_millis(250);
 /// How often the lag is measured, and idle positions are committed.
@@ -44,21 +50,14 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// What a sink feeds, and from where.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The tenant; names the group.
-    pub tenant: String,
+    /// The consumer group that owns the sink's positions.
+    pub group: String,
     /// The database.
     pub database: String,
     /// The collection.
     pub collection: String,
     /// The topics that are read, committed records only.
     pub topics: Vec<Arc<str>>,
-}
-
-impl Target {
-    /// The consumer group that owns the sink's positions.
-    pub fn group(&self) -> String {
-        format!("{}-mongo-{}", self.tenant, self.collection)
-    }
 }
 
 /// What every sink of a process needs.
@@ -76,6 +75,8 @@ pub struct Surroundings {
     pub runtime: Handle,
     /// Time for waits and pauses.
     pub clock: SharedClock,
+    /// Why the sink may not write (any more).
+    pub forbidden: Arc<Forbidden>,
 }
 
 /// A sink; lives on its own thread.
@@ -83,6 +84,7 @@ pub struct Sink {
     target: Target,
     around: Surroundings,
     writer: Writer,
+    lease: Arc<Lease>,
     rows: Box<dyn Rows>,
     shared: Arc<Shared>,
     told: Option<Deadline>,
@@ -101,10 +103,11 @@ impl Sink {
         metrics: &TenantMetrics,
     ) -> std::io::Result<SinkHandle> {
         let shared = Arc::new(Shared::new(health, metrics.mongo(&target.collection)));
-        let writer = Writer::new(around.client.database(&target.database), &target.collection, &around.settings);
+        let lease = Arc::new(Lease::new(around.forbidden.clone(), around.clock.clone()));
+        let writer = Writer::new(around.client.database(&target.database), &target.collection, &around.settings).under(lease.clone());
         let topics = target.topics.clone();
-        let name = target.group();
-        let mut sink = Self { target, around, writer, rows, shared: shared.clone(), told: None };
+        let name = target.group.clone();
+        let mut sink = Self { target, around, writer, lease, rows, shared: shared.clone(), told: None };
         let thread = std::thread::Builder::new().name(name).spawn(move || sink.run())?;
         Ok(SinkHandle { topics, shared, thread })
     }
@@ -119,6 +122,10 @@ impl Sink {
                 break;
             }
             self.shared.health.reads_nothing(&fault.to_string());
+            if let SinkFault::Superseded(why) = &fault {
+                tracing::warn!(collection = self.target.collection, why, "sink ends");
+                break;
+            }
             // A fault after a good while is a new one.
             let lasted = self.around.clock.monotonic().saturating_sub(before);
             pause = if lasted > FAULT_PAUSE_MAX { FAULT_PAUSE } else { (pause * 2).min(FAULT_PAUSE_MAX) };
@@ -137,8 +144,8 @@ impl Sink {
 
     /// Takes part in the group until stopped or a fault.
     fn serve(&mut self) -> Result<(), SinkFault> {
-        let intake = Intake::join(&self.around.kafka, &self.around.client_id, &self.target.group(), &self.target.topics)?;
-        tracing::info!(collection = self.target.collection, group = self.target.group(), "sink joins its group");
+        let intake = Intake::join(&self.around.kafka, &self.around.client_id, &self.target.group, &self.target.topics)?;
+        tracing::info!(collection = self.target.collection, group = self.target.group, "sink joins its group");
         let mut session = Session::new(self, intake);
         let served = session.serve();
         session.leave();
@@ -173,19 +180,23 @@ struct Session<'s> {
     held: BTreeMap<TopicPartition, (Position, Deadline)>,
     /// Applied and not committed yet.
     uncommitted: HashMap<TopicPartition, Position>,
+    /// Since when there is something that was written and not committed, and until when it may stay so.
+    commit_by: Option<Deadline>,
     measure_at: Deadline,
 }
 
 impl<'s> Session<'s> {
     fn new(sink: &'s mut Sink, intake: Intake) -> Self {
         let measure_at = Deadline::after(&*sink.around.clock, Duration::ZERO);
-        Self { sink, intake, held: BTreeMap::new(), uncommitted: HashMap::new(), measure_at }
+        Self { sink, intake, held: BTreeMap::new(), uncommitted: HashMap::new(), commit_by: None, measure_at }
     }
 
     fn serve(&mut self) -> Result<(), SinkFault> {
         let settings = &self.sink.around.settings;
         let bounds = settings.bounds();
-        let fill = Fill { records_max: bounds.statements_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger: settings.linger };
+        // Several commands: two are under way while the next are there already.
+        let records_max = bounds.statements_max.saturating_mul(COMMANDS_MAX);
+        let fill = Fill { records_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger: settings.linger };
         while !self.sink.shared.is_stopping() {
             self.follow_rebalances()?;
             self.end_holds()?;
@@ -206,6 +217,10 @@ impl<'s> Session<'s> {
         for rebalance in self.intake.take_rebalances() {
             match rebalance {
                 Rebalance::Assigned(partitions) => {
+                    if !partitions.is_empty() {
+                        self.sink.lease.ask()?;
+                        self.must_be_held()?;
+                    }
                     for (partition, start) in self.intake.assign(&partitions)? {
                         self.sink.shared.reached(&partition, start.unwrap_or(Position(0)));
                     }
@@ -223,6 +238,10 @@ impl<'s> Session<'s> {
             }
         }
         Ok(())
+    }
+
+    fn must_be_held(&self) -> Result<(), SinkFault> {
+        self.sink.lease.lost().map_or(Ok(()), |why| Err(SinkFault::Superseded(why)))
     }
 
     fn forget(&mut self, partitions: &[TopicPartition]) {
@@ -273,7 +292,9 @@ impl<'s> Session<'s> {
             self.uncommitted.insert(partition, end);
         }
         failpoint::at("sink.written");
-        self.commit();
+        let clock = &*self.sink.around.clock;
+        self.commit_by.get_or_insert_with(|| Deadline::after(clock, COMMIT_EVERY));
+        self.commit_if_due();
         failpoint::at("sink.committed");
         Ok(())
     }
@@ -305,6 +326,10 @@ impl<'s> Session<'s> {
                 Err(RecvTimeoutError::Disconnected) => return Err(SinkFault::WriterGone),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            if let Err(superseded) = self.must_be_held() {
+                task.abort();
+                return Err(superseded);
+            }
             if !is_paused && patience.is_over(&*clock) {
                 self.intake.pause(self.intake.owned())?;
                 is_paused = true;
@@ -330,8 +355,15 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
+    fn commit_if_due(&mut self) {
+        if self.commit_by.as_ref().is_some_and(|by| by.is_over(&*self.sink.around.clock)) {
+            self.commit();
+        }
+    }
+
     /// Commits what MongoDB has. When that fails it is tried again with the next positions: they only grow.
     fn commit(&mut self) {
+        self.commit_by = None;
         self.uncommitted.retain(|partition, _| self.intake.owned().contains(partition));
         if self.uncommitted.is_empty() {
             return;
@@ -344,6 +376,7 @@ impl<'s> Session<'s> {
 
     /// Nothing came: what was read has been written, so reading's own position, which skips control records, is reached.
     fn rest(&mut self) -> Result<(), SinkFault> {
+        self.commit_if_due();
         for (partition, position) in self.intake.positions()? {
             let is_ahead = self.sink.shared.position(&partition).is_none_or(|reached| reached < position);
             if is_ahead && !self.held.contains_key(&partition) {

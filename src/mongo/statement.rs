@@ -15,6 +15,7 @@ use mongodb::bson::{RawArrayBuf, RawDocumentBuf};
 use super::document::{Rule, Update};
 use super::rows::SetAside;
 use super::settings::Bounds;
+use crate::planted::Bug;
 
 /// Largest document that is written: the server's bound is 16 MiB, and a guard and an envelope have to fit beside it.
 pub const DOCUMENT_BYTES_MAX: usize = 15 << 20;
@@ -181,7 +182,8 @@ fn newer(update: &Update) -> RawDocumentBuf {
     let is_of_another_topic = operator(cstr!("$ne"), [Operand::Path("$source.topic_id"), text(&source.topic_id).into()]);
     let Rule::Newest { origin } = &update.rule else { return is_of_another_topic };
     let is_same_partition = operator(cstr!("$eq"), [Operand::Path("$source.partition"), Operand::Number(source.partition.into())]);
-    let is_earlier = operator(cstr!("$lt"), [Operand::Path("$source.offset"), Operand::Number(source.offset)]);
+    let is_below = if Bug::StaleUpsert.is_planted() { cstr!("$gt") } else { cstr!("$lt") };
+    let is_earlier = operator(is_below, [Operand::Path("$source.offset"), Operand::Number(source.offset)]);
     let is_newer =
         operator(cstr!("$or"), [is_of_another_topic.into(), operator(cstr!("$and"), [is_same_partition.into(), is_earlier.into()]).into()]);
     let stored_origin = operator(cstr!("$ifNull"), [Operand::Path("$origin"), text(origin).into()]);

@@ -4,6 +4,7 @@
 //! same, because the records are read again and repeating changes nothing (SINK-1).
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::Database;
@@ -11,6 +12,7 @@ use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 
 use super::answer::{self, Answer};
 use super::document::{Rule, Update};
+use super::lease::Lease;
 use super::rows::{Batch, SetAside};
 use super::settings::{Bounds, Settings};
 use super::statement::{Command, DOCUMENT_BYTES_MAX, Form, commands, markers, rounds};
@@ -31,6 +33,8 @@ pub struct Writer {
     collection: String,
     bounds: Bounds,
     timeout: Duration,
+    /// Held whenever a command is sent.
+    lease: Option<Arc<Lease>>,
 }
 
 /// What became of a batch.
@@ -54,6 +58,20 @@ pub struct Tally {
     pub example_aside: Option<String>,
 }
 
+impl Tally {
+    /// Takes in what became of another part of the batch.
+    fn add(&mut self, other: Self) {
+        self.written += other.written;
+        self.stale += other.stale;
+        self.foreign += other.foreign;
+        self.moved += other.moved;
+        self.set_aside += other.set_aside;
+        self.repeated += other.repeated;
+        self.example = self.example.take().or(other.example);
+        self.example_aside = self.example_aside.take().or(other.example_aside);
+    }
+}
+
 /// How a document that was not touched stands to ours.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
@@ -65,7 +83,12 @@ enum Standing {
 impl Writer {
     /// A writer to `collection`; what has no document goes to `<collection>_set_aside`.
     pub fn new(database: Database, collection: impl Into<String>, settings: &Settings) -> Self {
-        Self { database, collection: collection.into(), bounds: settings.bounds(), timeout: settings.write_timeout }
+        Self { database, collection: collection.into(), bounds: settings.bounds(), timeout: settings.write_timeout, lease: None }
+    }
+
+    /// Writes only while `lease` is held.
+    pub fn under(self, lease: Arc<Lease>) -> Self {
+        Self { lease: Some(lease), ..self }
     }
 
     /// Writes a batch. Ends when MongoDB has acknowledged all of it; drop the future to give up.
@@ -82,11 +105,30 @@ impl Writer {
         tally
     }
 
-    /// Writes documents of different `_id`s.
+    /// Writes documents of different `_id`s; in which order does not matter, so the server gets two commands at a time.
     async fn write_round(&self, updates: &[Update], set_aside: &mut Vec<SetAside>, tally: &mut Tally, health: &Health) {
         let Some(first) = updates.first() else { return };
         let all: Vec<usize> = (0..updates.len()).collect();
         let mut queue = VecDeque::from(commands(&self.collection, Form::first(&first.rule), updates, &all, self.bounds));
+        let other = queue.split_off(queue.len().div_ceil(2));
+        let mut of_other = (Vec::new(), Tally::default());
+        tokio::join!(
+            self.write_lane(updates, queue, set_aside, tally, health),
+            self.write_lane(updates, other, &mut of_other.0, &mut of_other.1, health)
+        );
+        set_aside.extend(of_other.0);
+        tally.add(of_other.1);
+    }
+
+    /// Sends commands one after the other until every document of them is written or set aside.
+    async fn write_lane(
+        &self,
+        updates: &[Update],
+        mut queue: VecDeque<Command>,
+        set_aside: &mut Vec<SetAside>,
+        tally: &mut Tally,
+        health: &Health,
+    ) {
         let mut races: HashMap<usize, usize> = HashMap::new();
         let mut pause = Pause::default();
         while let Some(command) = queue.pop_front() {
@@ -137,6 +179,9 @@ impl Writer {
 
     /// Sends a command once. `None`: nothing is known about it; a pause was made.
     async fn send(&self, command: &Command, tally: &mut Tally, health: &Health, pause: &mut Pause) -> Option<Answer> {
+        if let Some(lease) = &self.lease {
+            lease.hold().await;
+        }
         let attempt = self.database.run_raw_command(command.body.clone());
         let outcome = match tokio::time::timeout(self.timeout, attempt).await {
             Ok(Ok(reply)) => Ok(answer::read(&reply, command.form, command.documents.len())),

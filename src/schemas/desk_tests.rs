@@ -147,7 +147,7 @@ impl Instance {
     }
 
     fn meet(&self, id: u32, json: &str) {
-        let fetched = FetchedSchema { id: SchemaId(id), json: json.into(), references: Vec::new(), chain: Vec::new() };
+        let fetched = FetchedSchema::avro(SchemaId(id), json);
         let place = Some(Place { subject: "in-value".into(), version: id as i32 });
         let met = Met { source: 0, id, found: Ok(fetched), place, rule: None };
         self.outbox.send(Message::Met(Box::new(met))).expect("the desk lives");

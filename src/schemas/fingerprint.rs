@@ -3,7 +3,7 @@
 use twox_hash::XxHash3_128;
 
 use super::judge::places;
-use crate::tenant::Tenant;
+use crate::tenant::{Format, Tenant};
 
 /// Identifies the policy of `tenant.sources[source]` for new schemas and all expressions over its columns, as 16 hex digits. The reader
 /// schema has a fingerprint of its own. Panics when the tenant has no such source.
@@ -12,6 +12,9 @@ pub fn policy_fingerprint(tenant: &Tenant, source: usize) -> String {
     let mut text = format!("{}\n{:?}\n", declared.on_new_schema.word(), declared.non_finite);
     if declared.subject.is_shared() {
         text.push_str(&format!("{}\n", declared.records.join(" ")));
+    }
+    if declared.format != Format::Avro {
+        text.push_str(&format!("{}\n", declared.format.word()));
     }
     for (key, sql, _) in places(tenant, source) {
         // Lengths keep the parts apart whatever they hold.

@@ -11,6 +11,7 @@ use apache_avro::Schema;
 use datafusion_physical_expr::utils::collect_columns;
 use serde::{Deserialize, Serialize};
 
+use crate::avro::gate::check_kind;
 use crate::avro::registry::FetchedSchema;
 use crate::avro::resolve::{ColumnAccount, Origin, account};
 use crate::avro::{SchemaFault, SchemaLimits, check_readable};
@@ -86,7 +87,11 @@ impl fmt::Display for Finding {
 /// Judges a schema as it was fetched, or as it stands in a file that is not registered yet: its bounds first, then [`judge`].
 /// Panics when the tenant has no such source.
 pub fn judge_fetched(fetched: &FetchedSchema, limits: &SchemaLimits, tenant: &Tenant, source: usize) -> Judgement {
-    match fetched.parse(limits) {
+    let declared = tenant.sources[source].format.schemas().unwrap_or_default();
+    if let Err(why) = check_kind(fetched.kind, declared) {
+        return Judgement::unreadable(vec![whole(why)], Vec::new());
+    }
+    match fetched.parse_for(&tenant.sources[source].reader, limits) {
         Ok(writer) => judge(&writer, tenant, source),
         Err(fault) => Judgement::unreadable(vec![whole(fault.to_string())], Vec::new()),
     }

@@ -7,7 +7,7 @@ use crate::schemas::testing;
 fn judged(fields: &str) -> Judgement {
     let zoo = testing::zoo("compatible");
     let json = format!(r#"{{"type":"record","name":"Reading","fields":[{fields}]}}"#);
-    let fetched = FetchedSchema { id: SchemaId(7), json, references: Vec::new(), chain: Vec::new() };
+    let fetched = FetchedSchema::avro(SchemaId(7), json);
     judge_fetched(&fetched, &SchemaLimits::default(), &zoo, 0)
 }
 
@@ -101,7 +101,7 @@ fn hostile_schemas_are_judged_within_a_second() {
     ];
 
     for (name, json) in hostile {
-        let fetched = FetchedSchema { id: SchemaId(7), json, references: Vec::new(), chain: Vec::new() };
+        let fetched = FetchedSchema::avro(SchemaId(7), json);
         let started = clock.monotonic();
         let judgement = judge_fetched(&fetched, &SchemaLimits::default(), &zoo, 0);
         let took = clock.monotonic() - started;

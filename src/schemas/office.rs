@@ -151,7 +151,8 @@ fn gate(parts: &Parts, source: usize, outbox: &mpsc::Sender<Message>) -> Arc<Gat
         outbox: outbox.clone(),
     };
     let (reader, lookup) = (declared.reader.clone(), parts.lookup.clone());
-    Gate::with_arbiter(reader, lookup, parts.clock.clone(), parts.metrics.clone(), Policy::default(), Some(Arc::new(counter)))
+    let policy = Policy { kind: declared.format.schemas().unwrap_or_default(), ..Policy::default() };
+    Gate::with_arbiter(reader, lookup, parts.clock.clone(), parts.metrics.clone(), policy, Some(Arc::new(counter)))
 }
 
 /// Where a gate hands schemas in.

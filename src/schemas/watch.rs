@@ -114,7 +114,7 @@ impl Watch {
             };
             if !self.board.is_settled(source, found.id.0) {
                 let before = versions.iter().rev().find(|before| **before < version).copied();
-                let met = self.meet(source, subject, version, before, found.id, &found.json).await?;
+                let met = self.meet(source, subject, (version, before), found.id).await?;
                 self.tell(Message::Met(Box::new(met)))?;
             }
             self.seen.insert((source, subject.to_owned(), version));
@@ -122,7 +122,8 @@ impl Watch {
         Ok(())
     }
 
-    async fn meet(&self, source: usize, subject: &str, version: i32, before: Option<i32>, id: SchemaId, json: &str) -> Result<Met, Ended> {
+    /// A version, with the one before it.
+    async fn meet(&self, source: usize, subject: &str, (version, before): (i32, Option<i32>), id: SchemaId) -> Result<Met, Ended> {
         let found = match self.registry.schema(id).await {
             Ok(fetched) => Ok(fetched),
             Err(RegistryFault::Bad(detail)) => Err(detail),
@@ -131,9 +132,12 @@ impl Watch {
         // The rule is for people: that it is not known keeps no version back.
         let rule = match self.registry.rule(subject).await {
             Ok(level) => {
-                let is_kept = match before {
-                    Some(before) => self.registry.is_compatible_with(subject, &before.to_string(), json).await.ok().map(|answer| answer.ok),
-                    None => None,
+                let is_kept = match (before, &found) {
+                    (Some(before), Ok(fetched)) => {
+                        let answer = self.registry.is_compatible_with(subject, &before.to_string(), fetched).await;
+                        answer.ok().map(|answer| answer.ok)
+                    }
+                    _ => None,
                 };
                 Some(Rule { level, is_kept })
             }

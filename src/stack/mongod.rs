@@ -34,7 +34,7 @@ pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::
     let mut command = Command::new(&parts.mongod);
     command
         .args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--port", &settings.ports.mongod.to_string()])
-        .args(["--replSet", REPLICA_SET, "--oplogSize", "128", "--wiredTigerCacheSizeGB", "0.25"])
+        .args(["--replSet", REPLICA_SET, "--oplogSize", "512", "--wiredTigerCacheSizeGB", "0.25"])
         .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
         // Fail points, for the tests that need a server which fails on demand.
         .args(["--setParameter", "enableTestCommands=1"])

@@ -105,8 +105,12 @@ log.cleaner.dedupe.buffer.size=16777216
 
 /// Failures are noticed soon, so that tests of them are short. A killed broker may register again only once its former self's session has
 /// ended: with the default of 9 s a restart takes 12 s, with these 5 s; less, and a busy machine's broker is taken for dead. The
-/// session is the controller's setting.
+/// session is the controller's setting. Under KIP-848 the broker says how long a member's session is and how often it has to be heard of.
 const FAST_FAILURE: &str = "\
+group.consumer.min.session.timeout.ms=2000
+group.consumer.session.timeout.ms=2000
+group.consumer.min.heartbeat.interval.ms=500
+group.consumer.heartbeat.interval.ms=500
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::kafka::TopicPartition;
 use crate::store::{Changes, Memory, Progress, Settings, StateStore, Store, keys};
@@ -22,13 +24,13 @@ fn open(dir: &Path) -> Result<Store, StoreFault> {
     Store::open(dir, "zoo", &Memory::new(&Settings::default()))
 }
 
-fn window(start: i64) -> Vec<u8> {
-    keys::window_key(1, 0, start, b"\x01key\0")
+fn window(start: i64) -> Bytes {
+    keys::window_key(1, 0, start, b"\x01key\0").into()
 }
 
 /// Batch `number`: every window's state is the number, and so is the position.
 fn write(store: &Store, number: i64) {
-    let states = (0..WINDOWS).map(|start| (window(start), Some(format!("state {number}").into_bytes()))).collect();
+    let states = (0..WINDOWS).map(|start| (window(start), Some(format!("state {number}").into()))).collect();
     let progress = Progress { topic_id: "t".into(), position: number, stream_time_us: None, changelogs: BTreeMap::new() };
     store.apply(Changes { states, progress: vec![(partition(), progress)] }).expect("applied");
 }

@@ -10,7 +10,8 @@ const RECORDED_BYTES_MAX: usize = 2_048;
 
 /// What an owner can do about a changed window (docs/adr/0015).
 pub const CHANGED_REMEDY: &str = "three ways on: take the change back, and it continues; give the changed window a new name and topic, and it starts \
-     beside the old one; or `testudo reset` the tenant's state and input positions, and everything is computed anew from what the input topics still hold";
+     beside the old one; or `testudo run --rebuild`: everything is computed anew from what the input topics still hold, and takes the old \
+     results' place when it is complete";
 
 /// Everything that decides how a window's state is keyed and encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -226,10 +226,15 @@ pub fn read_window_key(bytes: &[u8]) -> Option<WindowKey<'_>> {
 /// The changelog's key of one window.
 pub fn changelog_key(start_us: i64, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + 8 + key.len());
+    append_changelog_key(&mut bytes, start_us, key);
+    bytes
+}
+
+/// Appends the changelog's key of one window.
+pub fn append_changelog_key(bytes: &mut Vec<u8>, start_us: i64, key: &[u8]) {
     bytes.push(CHANGELOG_WINDOW);
     bytes.extend_from_slice(&ordered(start_us));
     bytes.extend_from_slice(key);
-    bytes
 }
 
 /// The changelog's key of its progress record.

@@ -1,5 +1,7 @@
 //! What the engine asks of a store, as one small trait: RocksDB stands behind it, an ordered map in simulations.
 
+use bytes::Bytes;
+
 use super::identity::WindowIdentity;
 use super::progress::Progress;
 use crate::kafka::TopicPartition;
@@ -28,7 +30,7 @@ pub trait StateStore: Send + Sync + 'static {
     fn progress(&self, partition: &TopicPartition) -> Result<Option<Progress>, StoreFault>;
 
     /// States by the keys of [`super::keys::window_key`], in the order asked.
-    fn states(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFault>;
+    fn states(&self, keys: &[Bytes]) -> Result<Vec<Option<Vec<u8>>>, StoreFault>;
 
     /// Windows of a partition whose start lies in `from ..= until`, by start and key, at most `entries_max`.
     fn started_within(
@@ -45,7 +47,7 @@ pub trait StateStore: Send + Sync + 'static {
 }
 
 /// A state by its key, as [`super::keys::window_key`] makes it; `None` deletes.
-pub type StateChange = (Vec<u8>, Option<Vec<u8>>);
+pub type StateChange = (Bytes, Option<Bytes>);
 
 /// What an epoch, or a step of a restore, changes.
 #[derive(Clone, Debug, Default)]

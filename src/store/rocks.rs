@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use rocksdb::{BlockBasedOptions, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch};
 
 use super::damage::{disk, fault, unreported};
@@ -13,7 +14,7 @@ use super::identity::WindowIdentity;
 use super::keys;
 use super::lock::holder;
 use super::memory::Memory;
-use super::port::{Changes, Entry, StateStore, StoreFault, WindowStoreId};
+use super::port::{Changes, Entry, StateChange, StateStore, StoreFault, WindowStoreId};
 use super::progress::Progress;
 use super::set_aside::set_aside;
 use crate::clock::{Clock, SystemClock};
@@ -134,7 +135,7 @@ impl StateStore for Store {
         self.read_json(&progress_key(partition))
     }
 
-    fn states(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFault> {
+    fn states(&self, keys: &[Bytes]) -> Result<Vec<Option<Vec<u8>>>, StoreFault> {
         let answers = self.db.multi_get(keys);
         answers.into_iter().map(|answer| answer.map_err(|error| fault(&self.path, "read window states", &error))).collect()
     }
@@ -168,7 +169,10 @@ impl StateStore for Store {
 
     fn apply(&self, changes: Changes) -> Result<(), StoreFault> {
         let mut batch = WriteBatch::default();
-        for (key, state) in &changes.states {
+        let mut states: Vec<&StateChange> = changes.states.iter().collect();
+        // In the order of keys RocksDB finds the place of one from the last one's. Of one key the last change stays the last.
+        states.sort_by(|one, other| one.0.cmp(&other.0));
+        for (key, state) in states {
             match state {
                 Some(state) => batch.put(key, state),
                 None => batch.delete(key),

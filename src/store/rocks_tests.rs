@@ -32,7 +32,9 @@ fn data_and_progress_come_back_after_reopening() {
     {
         let store = open(dir.path()).expect("an empty folder opens");
         let id = store.window(&identity()).expect("a new window is taken in");
-        let states = (0..10).map(|minute| (keys::window_key(id.0, 2, minute * 60_000_000, b"\x01k\0"), Some(vec![minute as u8]))).collect();
+        let states = (0..10)
+            .map(|minute| (keys::window_key(id.0, 2, minute * 60_000_000, b"\x01k\0").into(), Some(vec![minute as u8].into())))
+            .collect();
         store.apply(Changes { states, progress: vec![(partition.clone(), some_progress(7))] }).expect("a batch is written");
     }
 
@@ -44,7 +46,7 @@ fn data_and_progress_come_back_after_reopening() {
     assert_eq!(within.iter().map(|entry| entry.state[0]).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(store.started_within(id, 2, i64::MIN, i64::MAX, 2).expect("scannable").len(), 2);
     assert!(store.started_within(id, 1, i64::MIN, i64::MAX, 100).expect("scannable").is_empty());
-    let found = store.states(&[keys::window_key(id.0, 2, 0, b"\x01k\0"), keys::window_key(id.0, 2, 1, b"\x01k\0")]).expect("readable");
+    let found = store.states(&[0, 1].map(|start_us| keys::window_key(id.0, 2, start_us, b"\x01k\0").into())).expect("readable");
     assert_eq!(found, [Some(vec![0]), None]);
 }
 
@@ -85,7 +87,7 @@ fn inspection_works_beside_an_open_store() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let store = open(dir.path()).expect("opens");
     let id = store.window(&identity()).expect("taken in");
-    let states = vec![(keys::window_key(id.0, 2, 60, b"\x01k\0"), Some(vec![1]))];
+    let states = vec![(keys::window_key(id.0, 2, 60, b"\x01k\0").into(), Some(vec![1].into()))];
     store.apply(Changes { states, progress: vec![(TopicPartition::new("in", 2), some_progress(7))] }).expect("written");
 
     let contents = inspect(dir.path(), "zoo").expect("readable");

@@ -73,6 +73,8 @@ words! {
     CommitOutcome {
         /// Committed.
         Ok = "ok",
+        /// Committed, but the coordinator's connection was in doubt: the producer is replaced (EOS-8).
+        InDoubt = "ok-in-doubt",
         /// Aborted: nothing of it is visible, the records are processed again.
         Aborted = "aborted",
         /// Not known when it ended; the group's committed position decides (EOS-7).

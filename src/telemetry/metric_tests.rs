@@ -101,7 +101,7 @@ fn every_outcome_and_phase_has_a_series_from_the_start() {
 
     let commits: BTreeMap<String, f64> =
         values_of(&metrics, "testudo_commits_total").into_iter().map(|sample| (sample.labels["outcome"].clone(), sample.value)).collect();
-    let expected = [("aborted", 0.0), ("fenced", 1.0), ("ok", 0.0), ("unknown", 0.0)];
+    let expected = [("aborted", 0.0), ("fenced", 1.0), ("ok", 0.0), ("ok-in-doubt", 0.0), ("unknown", 0.0)];
     assert_eq!(commits, expected.map(|(outcome, count)| (outcome.to_owned(), count)).into());
     let drained = values_of(&metrics, "testudo_commit_phase_seconds_sum").into_iter().find(|sample| sample.labels["phase"] == "drain");
     assert_eq!(drained.map(|sample| sample.value), Some(0.005));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::durations;
 use super::located::{Findings, Located};
-use super::model::{Emit, NonFinite, OnNewSchema};
+use super::model::{Emit, Format, NonFinite, OnNewSchema};
 use super::section::Section;
 use super::subject::SubjectNaming;
 use super::tree::Table;
@@ -36,7 +36,10 @@ pub(super) struct RawSource {
     pub(super) partitioner: Option<Partitioner>,
     pub(super) non_finite: Option<NonFinite>,
     pub(super) record_bytes_max: Option<Located<i64>>,
+    pub(super) format: Option<Located<Format>>,
     pub(super) on_new_schema: Option<OnNewSchema>,
+    /// Keys that stand in the file and speak of registered schemas.
+    pub(super) of_registry: Vec<Located<&'static str>>,
     pub(super) subject: Option<SubjectNaming>,
     /// Full names of record types.
     pub(super) records: Vec<Located<String>>,
@@ -96,8 +99,13 @@ fn source(name: Located<String>, mut section: Section<'_>, findings: &mut Findin
     let non_finite = [("refuse", NonFinite::Refuse), ("accept", NonFinite::Accept)];
     let on_new_schema = [OnNewSchema::Compatible, OnNewSchema::Hold, OnNewSchema::Refuse].map(|policy| (policy.word(), policy));
     let subjects = [SubjectNaming::Topic, SubjectNaming::Record, SubjectNaming::TopicRecord].map(|naming| (naming.word(), naming));
+    let of_registry = ["on_new_schema", "subject", "records"];
+    let of_registry = of_registry.into_iter().filter_map(|key| Some(section.place(key)?.with(key))).collect();
+    let formats = Format::ALL.map(|format| (format.word(), format));
     let source = RawSource {
         name,
+        of_registry,
+        format: placed_choice(&mut section, "format", &formats, findings),
         topics: section.required_texts("topics", "the input topics", findings),
         schema: section.text("schema", findings),
         columns: section.named_texts("columns", findings),
@@ -183,11 +191,21 @@ fn duration(
 
 /// One of several words.
 fn choice<T: Copy>(section: &mut Section<'_>, key: &'static str, known: &[(&'static str, T)], findings: &mut Findings) -> Option<T> {
+    placed_choice(section, key, known, findings).map(|choice| choice.value)
+}
+
+/// One of several words, with its place.
+fn placed_choice<T: Copy>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    known: &[(&'static str, T)],
+    findings: &mut Findings,
+) -> Option<Located<T>> {
     let text = section.text(key, findings)?;
     let found = known.iter().find(|(word, _)| *word == text.value);
     if found.is_none() {
         let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
         findings.fault(&text, format!("`{}` is none of {}", text.value, words.join(", "))).suggest(&text.value, words);
     }
-    found.map(|(_, choice)| *choice)
+    found.map(|(_, choice)| text.with(*choice))
 }

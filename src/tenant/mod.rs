@@ -21,6 +21,7 @@ pub mod aggregate;
 pub mod expression;
 
 pub mod check;
+pub mod generation;
 pub mod model;
 pub mod places;
 pub mod subject;
@@ -28,8 +29,9 @@ pub mod subject;
 pub use check::{Checked, tenants};
 pub use expression::Expression;
 pub use fault::{Fault, Faults};
+pub use generation::Generation;
 pub use model::{
-    Aggregate, Alert, Collection, CollectionOf, Emit, GroupColumn, NonFinite, OnNewSchema, SelectColumn, Source, Tenant, Window,
+    Aggregate, Alert, Collection, CollectionOf, Emit, Format, GroupColumn, NonFinite, OnNewSchema, SelectColumn, Source, Tenant, Window,
 };
 pub use places::Places;
 pub use subject::SubjectNaming;

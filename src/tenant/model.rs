@@ -1,7 +1,7 @@
 //! The compiled job: what is left of a tenant file when everything in it was found right. The engine knows only this.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -9,8 +9,9 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::expression::Expression;
+use super::generation::Generation;
 use super::subject::SubjectNaming;
-use crate::avro::ReaderSchema;
+use crate::avro::{ReaderSchema, SchemaKind};
 use crate::kafka::partitioner::Partitioner;
 
 /// One tenant's job.
@@ -32,12 +33,54 @@ pub struct Tenant {
     pub windows: Vec<Window>,
     /// MongoDB collections to be fed.
     pub collections: Vec<Collection>,
+    /// Which generation this is: found on the cluster, not in the file. Unset: the first.
+    pub generation: OnceLock<Generation>,
 }
 
 impl Tenant {
+    /// Which computation of the tenant's results this is.
+    pub fn generation(&self) -> &Generation {
+        static FIRST: Generation = Generation::first();
+        self.generation.get().unwrap_or(&FIRST)
+    }
+
+    /// What names all that belongs to one generation alone: group, transactional ids, changelogs, ledger, state folder. The first has the
+    /// tenant's bare name.
+    pub fn own_name(&self) -> String {
+        self.generation().own_name(&self.name)
+    }
+
     /// The consumer group that owns the input positions.
     pub fn group(&self) -> String {
-        self.name.clone()
+        self.own_name()
+    }
+
+    /// The consumer group of a collection's sink. Records and alerts stay what they are in a rebuild; windows' results are other ones.
+    pub fn sink_group(&self, collection: &Collection) -> String {
+        match collection.of {
+            CollectionOf::Window(_) => format!("{}-mongo-{}", self.own_name(), collection.name),
+            CollectionOf::Source(_) | CollectionOf::Alert(_) => format!("{}-mongo-{}", self.name, collection.name),
+        }
+    }
+
+    /// Where this generation fills a window's collection before it takes the old one's place.
+    pub fn collection_aside(&self, collection: &Collection) -> String {
+        format!("{}.g{}", collection.name, self.generation().number)
+    }
+
+    /// The topic that says which generation counts.
+    pub fn generation_topic(&self) -> Arc<str> {
+        format!("{}-generation", self.name).into()
+    }
+
+    /// Where this generation puts the records of an output topic while it is being rebuilt.
+    pub fn staging_topic(&self, topic: &str) -> Arc<str> {
+        format!("{topic}.g{}", self.generation().number).into()
+    }
+
+    /// The topics that a rebuild makes anew.
+    pub fn rebuilt_topics(&self) -> Vec<Arc<str>> {
+        self.windows.iter().map(|window| window.topic.clone()).chain([self.dead_letters_topic()]).collect()
     }
 
     /// The topic of the tenant's dead letters.
@@ -57,12 +100,12 @@ impl Tenant {
 
     /// The topic of the tenant's ledger.
     pub fn ledger_topic(&self) -> Arc<str> {
-        format!("{}-ledger", self.name).into()
+        format!("{}-ledger", self.own_name()).into()
     }
 
     /// The changelog of one window over one input topic.
     pub fn changelog_topic(&self, window: &Window, input_topic: &str) -> Arc<str> {
-        format!("{}-{}-{input_topic}-changelog", self.name, window.name).into()
+        format!("{}-{}-{input_topic}-changelog", self.own_name(), window.name).into()
     }
 
     /// All input topics, in declared order.
@@ -96,6 +139,8 @@ pub struct Source {
     pub non_finite: NonFinite,
     /// Longest value that is looked at, in bytes.
     pub record_bytes_max: usize,
+    /// What format its records are in.
+    pub format: Format,
     /// What to do with schemas that are registered, or first seen, after the start.
     pub on_new_schema: OnNewSchema,
     /// How producers name the subjects of their schemas.
@@ -104,6 +149,43 @@ pub struct Source {
     pub records: Vec<String>,
     /// The file of the reader schema.
     pub schema_file: PathBuf,
+}
+
+/// What format a source's records are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Avro behind a frame (the default).
+    #[default]
+    Avro,
+    /// JSON behind a frame, with a JSON Schema in the registry.
+    JsonSchema,
+    /// Protobuf behind a frame.
+    Protobuf,
+    /// JSON alone: the reader schema is the only one.
+    Json,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Avro, Self::JsonSchema, Self::Protobuf, Self::Json];
+
+    /// As the tenant file says it.
+    pub fn word(self) -> &'static str {
+        match self.schemas() {
+            Some(kind) => kind.declared_as(),
+            None => "json",
+        }
+    }
+
+    /// The kind of schemas that the producers register; none where they register none.
+    pub fn schemas(self) -> Option<SchemaKind> {
+        match self {
+            Self::Avro => Some(SchemaKind::Avro),
+            Self::JsonSchema => Some(SchemaKind::Json),
+            Self::Protobuf => Some(SchemaKind::Protobuf),
+            Self::Json => None,
+        }
+    }
 }
 
 /// What to do with a writer schema that is not known yet (docs/semantics.md, "New schemas").

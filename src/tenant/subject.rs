@@ -35,8 +35,12 @@ impl SubjectNaming {
 }
 
 impl Source {
-    /// The subjects whose versions this source may meet, each once: topics in declared order, record types within.
+    /// The subjects whose versions this source may meet, each once: topics in declared order, record types within. None for records
+    /// without registered schemas.
     pub fn subjects(&self) -> Vec<String> {
+        if self.format.schemas().is_none() {
+            return Vec::new();
+        }
         let of_topic = |topic: &Arc<str>| match self.subject {
             SubjectNaming::Topic => vec![format!("{topic}-value")],
             SubjectNaming::Record => self.records.clone(),

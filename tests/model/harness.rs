@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use testudo::avro::encode::{Encoder, avro_schema_of};
 use testudo::avro::frame::{SchemaGuid, SchemaId, prefix};
 use testudo::avro::gate::{OnAnswer, Policy, SchemaLookup};
@@ -39,7 +40,7 @@ pub struct Schemas(pub BTreeMap<u32, String>);
 impl SchemaLookup for Schemas {
     fn look_up(&self, id: SchemaId, answer: OnAnswer) {
         let json = self.0.get(&id.0).expect("a known id").clone();
-        answer(Ok(FetchedSchema { id, json, references: Vec::new(), chain: Vec::new() }));
+        answer(Ok(FetchedSchema::avro(id, json)));
     }
 
     fn look_up_guid(&self, guid: SchemaGuid, answer: OnId) {
@@ -63,72 +64,90 @@ pub fn gate(tenant: &Tenant, schemas: BTreeMap<u32, String>) -> Arc<Gate> {
     gate
 }
 
-/// A store of maps.
-#[derive(Default)]
-pub struct MapStore {
-    inner: Mutex<MapStoreInner>,
-}
-
-#[derive(Default)]
-struct MapStoreInner {
-    states: BTreeMap<Vec<u8>, Vec<u8>>,
-    progress: BTreeMap<TopicPartition, Progress>,
+/// What a store holds.
+#[derive(Clone, Debug, Default)]
+pub struct Maps {
+    /// Window states by key.
+    pub states: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Progress by partition.
+    pub progress: BTreeMap<TopicPartition, Progress>,
     windows: Vec<WindowIdentity>,
 }
 
-impl MapStore {
-    /// All states by key.
-    pub fn states(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        self.inner.lock().expect("not poisoned").states.clone()
-    }
-}
-
-impl StateStore for MapStore {
-    fn window(&self, identity: &WindowIdentity) -> Result<WindowStoreId, StoreFault> {
-        let mut inner = self.inner.lock().expect("not poisoned");
-        let known = inner.windows.iter().position(|window| window == identity);
+impl Maps {
+    /// The number of a window's store.
+    pub fn window(&mut self, identity: &WindowIdentity) -> WindowStoreId {
+        let known = self.windows.iter().position(|window| window == identity);
         let number = known.unwrap_or_else(|| {
-            inner.windows.push(identity.clone());
-            inner.windows.len() - 1
+            self.windows.push(identity.clone());
+            self.windows.len() - 1
         });
-        Ok(WindowStoreId(number as u32))
+        WindowStoreId(number as u32)
     }
 
-    fn progress(&self, partition: &TopicPartition) -> Result<Option<Progress>, StoreFault> {
-        Ok(self.inner.lock().expect("not poisoned").progress.get(partition).cloned())
+    /// States by key, in the order asked.
+    pub fn states(&self, keys: &[Bytes]) -> Vec<Option<Vec<u8>>> {
+        keys.iter().map(|key| self.states.get(&key[..]).cloned()).collect()
     }
 
-    fn states(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreFault> {
-        let inner = self.inner.lock().expect("not poisoned");
-        Ok(keys.iter().map(|key| inner.states.get(key).cloned()).collect())
-    }
-
-    fn started_within(
-        &self,
-        store: WindowStoreId,
-        partition: i32,
-        from_us: i64,
-        until_us: i64,
-        entries_max: usize,
-    ) -> Result<Vec<Entry>, StoreFault> {
-        let inner = self.inner.lock().expect("not poisoned");
+    /// Windows of a partition that start in `from ..= until`.
+    pub fn started_within(&self, store: WindowStoreId, partition: i32, from_us: i64, until_us: i64, entries_max: usize) -> Vec<Entry> {
         let of = |(key, state): (&Vec<u8>, &Vec<u8>)| {
             let window = keys::read_window_key(key)?;
             let is_within = window.store == store.0 && window.partition == partition && (from_us..=until_us).contains(&window.start_us);
             is_within.then(|| Entry { start_us: window.start_us, key: window.key.to_vec(), state: state.clone() })
         };
-        Ok(inner.states.iter().filter_map(of).take(entries_max).collect())
+        self.states.iter().filter_map(of).take(entries_max).collect()
+    }
+
+    /// Applies changes.
+    pub fn apply(&mut self, changes: Changes) {
+        for (key, state) in changes.states {
+            match state {
+                Some(state) => self.states.insert(key.into(), state.into()),
+                None => self.states.remove(&key[..]),
+            };
+        }
+        self.progress.extend(changes.progress);
+    }
+}
+
+/// A store of maps.
+#[derive(Default)]
+pub struct MapStore {
+    inner: Mutex<Maps>,
+}
+
+impl MapStore {
+    /// All states by key.
+    pub fn states(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.maps().states.clone()
+    }
+
+    fn maps(&self) -> MutexGuard<'_, Maps> {
+        self.inner.lock().expect("not poisoned")
+    }
+}
+
+impl StateStore for MapStore {
+    fn window(&self, identity: &WindowIdentity) -> Result<WindowStoreId, StoreFault> {
+        Ok(self.maps().window(identity))
+    }
+
+    fn progress(&self, partition: &TopicPartition) -> Result<Option<Progress>, StoreFault> {
+        Ok(self.maps().progress.get(partition).cloned())
+    }
+
+    fn states(&self, keys: &[Bytes]) -> Result<Vec<Option<Vec<u8>>>, StoreFault> {
+        Ok(self.maps().states(keys))
+    }
+
+    fn started_within(&self, store: WindowStoreId, partition: i32, from: i64, until: i64, most: usize) -> Result<Vec<Entry>, StoreFault> {
+        Ok(self.maps().started_within(store, partition, from, until, most))
     }
 
     fn apply(&self, changes: Changes) -> Result<(), StoreFault> {
-        let mut inner = self.inner.lock().expect("not poisoned");
-        for (key, state) in changes.states {
-            match state {
-                Some(state) => inner.states.insert(key, state),
-                None => inner.states.remove(&key),
-            };
-        }
-        inner.progress.extend(changes.progress);
+        self.maps().apply(changes);
         Ok(())
     }
 }

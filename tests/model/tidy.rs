@@ -92,11 +92,12 @@ fn no_file_holds_two_ideas() {
 }
 
 #[test]
-fn unsafe_stands_in_one_file() {
+fn unsafe_stands_in_two_files() {
     let wrong: Vec<String> = sources()
         .into_iter()
         .filter(|(path, text)| {
-            !path.ends_with("kafka/ffi.rs") && text.lines().any(|line| line.contains("unsafe ") && !line.trim_start().starts_with("//"))
+            let may = path.ends_with("kafka/ffi.rs") || path.ends_with("cli/memory.rs");
+            !may && text.lines().any(|line| line.contains("unsafe ") && !line.trim_start().starts_with("//"))
         })
         .map(|(path, _)| path.display().to_string())
         .collect();

@@ -8,8 +8,10 @@ use testudo::stack::Stack;
 use crate::Test;
 use crate::job::{Job, READING, SMALL_EPOCHS};
 use crate::matrix::fault::Fault;
+use crate::matrix::kill;
 use crate::matrix::points::POINTS;
 use crate::matrix::rig::Rig;
+use crate::matrix::roles;
 use crate::matrix::trial::{self, Case};
 use crate::matrix::witness;
 
@@ -17,9 +19,11 @@ pub const TESTS: &[Test] = &[
     ("killed_once_at_every_point", every_point),
     ("killed_from_outside_under_load", killed_from_outside),
     ("f05_a_stopped_process_that_continues_changes_nothing", |stack| one(stack, Fault::Pause)),
+    ("f11_mongod_unreachable_loses_nothing", |stack| one(stack, Fault::DatabaseSilent)),
     ("f55_a_panic_in_a_worker_loses_nothing", |stack| one(stack, Fault::Panic)),
     ("a_second_signal_is_safe", second_signal),
     ("the_witness_knows_a_dirty_read", |_| witness::finds_what_it_should()),
+    ("coordinators_are_found_as_the_broker_does", |_| roles::finds_what_it_should()),
 ];
 
 /// One tenant under load dies at one point after the other; in the end everything is there once.
@@ -30,8 +34,8 @@ fn every_point(stack: &Stack) -> Result<(), Failed> {
     let mut rig = Rig::new(stack)?;
     let load = rig.load(seed);
     for point in POINTS {
-        let others = trial::die_at(&rig, point, 2, &mut rng).map_err(|failed| told(&rig, failed))?;
-        for other in others {
+        let death = kill::die_at(&rig, point, 2, &mut rng).map_err(|failed| told(&rig, failed))?;
+        for other in death.others {
             other.terminate()?;
         }
     }
@@ -53,7 +57,7 @@ fn told(rig: &Rig<'_>, failed: Failed) -> Failed {
 fn one(stack: &Stack, fault: Fault) -> Result<(), Failed> {
     let seed = u64::from(std::process::id());
     println!("SEED={seed}");
-    let outcome = trial::run(stack, Case { fault, seed })?;
+    let outcome = trial::run(stack, Case { fault, seed, hits: 1 })?;
     match outcome.verdict.is_clean() {
         true => Ok(()),
         false => Err(format!("{:#?}", outcome.verdict).into()),

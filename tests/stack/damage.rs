@@ -113,18 +113,18 @@ fn missing_table(stack: &Stack) -> Result<(), Failed> {
 }
 
 /// A small file system of its own; unmounted when dropped.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None` when this user may not mount.
-    fn mount(at: &Path, size: &str) -> Result<Option<Self>, Failed> {
+    pub fn mount(at: &Path, size: &str) -> Result<Option<Self>, Failed> {
         fs::create_dir_all(at)?;
         let status = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).status();
         Ok(status.is_ok_and(|status| status.success()).then(|| Self(at.to_owned())))
     }
 
     /// Writes until nothing fits any more.
-    fn fill(&self) -> Result<PathBuf, Failed> {
+    pub fn fill(&self) -> Result<PathBuf, Failed> {
         let path = self.0.join("filler");
         let mut file = File::create(&path)?;
         for size in [1 << 16, 1 << 10, 1] {

@@ -1,4 +1,4 @@
-//! Tests against a real broker, registry and database. One stack is started for all of them and stopped at the end, by pid.
+//! Tests against a real broker, registry and database: stacks that are started for them and stopped at the end, by pid.
 //!
 //! `cargo test --test stack -- NAME` runs those whose name contains NAME.
 
@@ -8,80 +8,100 @@ mod ambiguous;
 mod cases;
 mod crash;
 mod damage;
+mod deeds;
+mod formats;
 mod hijack;
 mod job;
+mod lanes;
 mod ledger;
 mod matrix;
 mod mishaps;
 mod mongo;
 mod outage;
 mod planted;
+mod protobuf;
+mod protocols;
 mod proxy;
+mod rebuild;
 mod recovery;
 mod schema_cli;
 mod schemas;
 mod servers;
 mod storm;
+mod wire;
 mod zoo;
 
-use std::sync::Arc;
-
-use libtest_mimic::{Arguments, Failed, Trial};
-use testudo::stack::{Options, Ports, Stack};
+use lanes::Lane;
+use libtest_mimic::{Arguments, Failed};
+use testudo::stack::Stack;
 
 /// A test: its name and what it claims.
 type Test = (&'static str, fn(&Stack) -> Result<(), Failed>);
 
-/// What `make test` runs beside each other: tenants of their own on servers that nobody disturbs.
+/// Tenants of their own on servers that nobody disturbs; those that take longest first.
 const CALM: &[&[Test]] = &[
-    zoo::TESTS,
+    storm::TESTS,
     crash::TESTS,
-    schemas::TESTS,
-    cases::TESTS,
-    ledger::TESTS,
+    rebuild::TESTS,
+    protocols::TESTS,
+    recovery::TESTS,
     damage::TESTS,
+    deeds::TESTS,
+    zoo::TESTS,
+    schemas::TESTS,
+    formats::TESTS,
+    protobuf::TESTS,
+    ledger::TESTS,
     mishaps::TESTS,
     schema_cli::TESTS,
     planted::TESTS,
-    storm::TESTS,
+    cases::TESTS,
+    wire::TESTS,
 ];
 
-/// What it runs one by one: tests that stop servers, make them fail, stand in the broker's way or look at the clock.
-const ROUGH: &[&[Test]] = &[mongo::TESTS, recovery::TESTS, outage::TESTS, servers::TESTS, ambiguous::TESTS, hijack::TESTS];
+/// One by one beside them: a stack has one place for a proxy, and a rival has a minute for its deeds.
+const IN_TURN: &[&[Test]] = &[ambiguous::TESTS, hijack::TESTS];
 
-/// So many of the calm ones at a time; they wait more than they work.
-const CALM_THREADS: usize = 3;
+/// Stop servers or make them fail: on a stack of their own, one by one.
+const ROUGH: &[&[Test]] = &[outage::TESTS, servers::TESTS, mongo::TESTS];
+
+/// Look at the clock: alone, in the end.
+const TIMED: &[&[Test]] = &[recovery::TIMED_TESTS];
+
+/// `make crash`.
+const LONG: &[&[Test]] =
+    &[matrix::full::LONG_TESTS, storm::LONG_TESTS, recovery::LONG_TESTS, ambiguous::LONG_TESTS, servers::LONG_TESTS, planted::LONG_TESTS];
+
+/// What `make crash` runs before, beside each other and once: damage and mistakes are the same each time.
+const LONG_CALM: &[&[Test]] = &[damage::TESTS, mishaps::TESTS];
+
+/// So many of the calm ones at a time, unless `--test-threads` says otherwise; they wait more than they work.
+const CALM_THREADS: usize = 2;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::from_args();
-    let (calm, rough) = match matrix::full::repeat() {
-        // `make crash`.
-        Some(_) => (Vec::new(), [matrix::full::LONG_TESTS, storm::LONG_TESTS, recovery::LONG_TESTS, ambiguous::LONG_TESTS].concat()),
-        None => (CALM.concat(), ROUGH.concat()),
+    let lane = |name, stack, at_a_time, tests: &[&[Test]]| Lane { name, stack, at_a_time, tests: tests.concat() };
+    let rounds = match matrix::full::repeat() {
+        Some(_) => {
+            vec![vec![lane("damage", 0, CALM_THREADS, LONG_CALM), lane("rival", 0, 1, &[hijack::TESTS])], vec![lane("long", 0, 1, LONG)]]
+        }
+        None => vec![
+            vec![
+                lane("calm", 0, arguments.test_threads.unwrap_or(CALM_THREADS), CALM),
+                lane("in turn", 0, 1, IN_TURN),
+                lane("rough", 1, 1, ROUGH),
+            ],
+            vec![lane("timed", 0, 1, TIMED)],
+        ],
     };
     if arguments.list {
-        let all = calm.into_iter().chain(rough);
-        libtest_mimic::run(&arguments, all.map(|(name, _)| Trial::test(name, || Ok(()))).collect()).exit();
+        lanes::list(&arguments, &rounds);
+        return Ok(());
     }
-    let dir = tempfile::tempdir()?;
-    let dir_path = dir.path().to_owned();
-    let options = Options { dir: dir_path, ports: Ports::Free, fast_failure_settings: true, fault_listener: true, ..Options::default() };
-    let stack = Arc::new(Stack::up(options)?);
-    let calm_failed = run(&arguments, calm, CALM_THREADS, &stack);
-    let rough_failed = run(&arguments, rough, 1, &stack);
-    Arc::into_inner(stack).ok_or_else(|| anyhow::anyhow!("a test still holds the stack"))?.down()?;
-    if calm_failed || rough_failed {
+    let mut report = lanes::run(&arguments, rounds)?;
+    report.print();
+    if report.has_failed() {
         std::process::exit(101);
     }
     Ok(())
-}
-
-/// Whether one of these failed.
-fn run(arguments: &Arguments, tests: Vec<Test>, threads: usize, stack: &Arc<Stack>) -> bool {
-    let arguments = Arguments { test_threads: Some(threads), ..arguments.clone() };
-    let trial = |(name, test): Test| {
-        let stack = stack.clone();
-        Trial::test(name, move || test(&stack))
-    };
-    libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect()).has_failed()
 }

@@ -12,12 +12,14 @@ use testudo::stack::Stack;
 
 use crate::Test;
 use crate::damage::{aside, asked, ran, refused, without_mongo};
-use crate::job::{Job, PATIENCE, READING, wait_for};
+use crate::job::{Instance, Job, PATIENCE, READING, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("f44_f45_a_changelog_deleted_or_cut_is_refused", changelog_lost),
     ("f46_a_recreated_input_topic_is_refused", input_recreated),
     ("f47_added_partitions_are_refused_with_the_numbers", partitions_added),
+    ("f46_an_input_topic_deleted_at_work_is_missed_and_its_successor_refused", input_deleted_at_work),
+    ("f47_partitions_added_at_work_end_the_tenant_with_the_numbers", partitions_added_at_work),
     ("f48_c100_a_group_that_was_set_elsewhere_is_refused", group_moved),
     ("reset_begins_again_on_record", reset),
 ];
@@ -113,10 +115,50 @@ fn input_recreated(stack: &Stack) -> Result<(), Failed> {
     refused(&job, &RUN, 5, &["input topic was deleted and created again", "testudo reset"])
 }
 
-fn partitions_added(stack: &Stack) -> Result<(), Failed> {
+/// It is not ready while the topic is missing, and ends when another one of that name is there.
+fn input_deleted_at_work(stack: &Stack) -> Result<(), Failed> {
     let job = drained(stack, 2)?;
     let topic = job.topic("in");
-    for answer in job.block_on(admin(&job)?.create_partitions(&[NewPartitions::new(&topic, 3)], &AdminOptions::new()))? {
+    let mut running = job.start("one", &[])?;
+    wait_for("readiness", || Ok(asked(&running, "/readyz")?.contains("200 OK")))?;
+
+    for answer in job.block_on(admin(&job)?.delete_topics(&[&topic], &AdminOptions::new()))? {
+        answer.map_err(|(topic, code)| format!("{topic} not deleted: {code}"))?;
+    }
+    wait_for("/readyz to miss the topic", || {
+        let page = asked(&running, "/readyz?verbose")?;
+        Ok(page.contains("503") && page.contains(&topic))
+    })?;
+    wait_for("the topic to be made again", || Ok(job.create_topic(&topic, 2).is_ok()))?;
+    let schema = job.register(&topic, READING)?;
+    job.emulate(schema, 2, 2_000, None, &[])?;
+
+    ended_with(&mut running, &["input topic was deleted and created again", "testudo reset"])
+}
+
+fn partitions_added_at_work(stack: &Stack) -> Result<(), Failed> {
+    let job = drained(stack, 2)?;
+    let mut running = job.start("one", &[])?;
+    wait_for("readiness", || Ok(asked(&running, "/readyz")?.contains("200 OK")))?;
+
+    widen(&job)?;
+
+    ended_with(&mut running, &["had 2 partitions and has 3 now", "KEY-1", "testudo reset"])
+}
+
+/// An instance must end with code 5 and have said these words.
+fn ended_with(running: &mut Instance, words: &[&str]) -> Result<(), Failed> {
+    let (status, log) = (running.wait()?, running.log());
+    match status.code() == Some(5) && words.iter().all(|words| log.contains(words)) {
+        true => Ok(()),
+        false => Err(format!("it ended with {status}, not 5 and {words:?}:\n{log}").into()),
+    }
+}
+
+/// Gives the input a third partition.
+fn widen(job: &Job<'_>) -> Result<(), Failed> {
+    let topic = job.topic("in");
+    for answer in job.block_on(admin(job)?.create_partitions(&[NewPartitions::new(&topic, 3)], &AdminOptions::new()))? {
         answer.map_err(|(topic, code)| format!("{topic} not widened: {code}"))?;
     }
     let has_grown = || -> Result<bool, Failed> {
@@ -124,7 +166,13 @@ fn partitions_added(stack: &Stack) -> Result<(), Failed> {
         let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
         Ok(metadata.topics().iter().all(|topic| topic.partitions().len() == 3))
     };
-    wait_for("three partitions", has_grown)?;
+    wait_for("three partitions", has_grown)
+}
+
+fn partitions_added(stack: &Stack) -> Result<(), Failed> {
+    let job = drained(stack, 2)?;
+
+    widen(&job)?;
 
     refused(&job, &RUN, 5, &["had 2 partitions and has 3 now", "KEY-1", "testudo reset"])
 }
@@ -150,9 +198,11 @@ fn group_moved(stack: &Stack) -> Result<(), Failed> {
     job.emulate(schema, 2, 1_000, None, &[])?;
     set_group(&job, 1_500)?;
     refused(&job, &RUN, 5, &["stands at 1000, the group at 1500", "testudo skip"])?;
-    for answer in job.block_on(admin(&job)?.delete_groups(&[&job.name], &AdminOptions::new()))? {
-        answer.map_err(|(group, code)| format!("{group} not deleted: {code}"))?;
-    }
+    // The last process may count as a member until its session has ended.
+    wait_for("the end of the group", || {
+        let answers = job.block_on(admin(&job)?.delete_groups(&[&job.name], &AdminOptions::new()))?;
+        Ok(answers.iter().all(Result::is_ok))
+    })?;
     refused(&job, &RUN, 5, &["the group at no position", "its offsets expired"])?;
 
     set_group(&job, 1_000)?;

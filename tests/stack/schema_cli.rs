@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use apache_avro::Schema;
 use apache_avro::types::Value;
@@ -13,11 +14,12 @@ use testudo::emulator::{Emulation, Extent, Framing};
 use testudo::stack::Stack;
 
 use crate::Test;
-use crate::job::{Job, READING, ZOO, wait_for};
+use crate::job::{Job, PATIENCE, READING, ZOO, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("the_page_on_schemas_says_what_happens", the_page),
     ("an_owner_lets_held_records_go_on_and_refuses_others", decisions),
+    ("a_drain_before_a_decision_ends_with_code_9", drain_before_a_decision),
     ("c23_ids_in_headers_are_followed", ids_in_headers),
     ("records_of_other_types_are_skipped_and_counted", other_types),
 ];
@@ -156,11 +158,47 @@ fn decisions(stack: &Stack) -> Result<(), Failed> {
     let third = job.register(&job.topic("in"), &version("more"))?;
     emulate(&job, third, &version("more"), 50)?;
     wait_for("the third version to be held", || Ok(listed(&job)?.get(&third.0).map(String::as_str) == Some("held")))?;
+    let rows = tenant_command(&job, &["schema", "ls"])?;
+    let place = format!("waiting for a decision: {}/0 at 150", job.topic("in"));
+    assert!(rows.contains(&place), "{rows}");
     over_http(&job, &address(&instance.log()).ok_or("no address in the log")?, third)?;
     job.wait_committed(200)?;
-
     assert_eq!(job.dead_letters()?, BTreeMap::from([("schema-refused".to_owned(), 50)]));
+
+    // The owner's mind changes: what was used before stays used.
+    tenant_command(&job, &["schema", "refuse", &second.0.to_string(), "--who", "ada"])?;
+    wait_for("the refusal to hold", || {
+        emulate(&job, second, &version("extra"), 1)?;
+        Ok(job.dead_letters()?.get("schema-refused") > Some(&50))
+    })?;
     instance.terminate()?;
+    job.drain()?;
+    job.audit()
+}
+
+/// A drain that only the owner can let go on ends within a bound, says where it stands, and goes on after the decision.
+fn drain_before_a_decision(stack: &Stack) -> Result<(), Failed> {
+    let file = ZOO.replace("event_time = \"readable_time\"", "event_time = \"readable_time\"\non_new_schema = \"hold\"");
+    let job = Job::new(stack, &file, &[("NAME-in", READING)])?;
+    job.create_topic(&job.topic("in"), 1)?;
+    let first = job.register(&job.topic("in"), READING)?;
+    job.emulate(first, 1, 100, None, &[])?;
+    job.drain()?;
+    let second = job.register(&job.topic("in"), &version("extra"))?;
+    emulate(&job, second, &version("extra"), 50)?;
+
+    let began = Instant::now();
+    let output = job.command(&["run", "--drain"]).output()?;
+
+    let (shown, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(9), "{shown}\n{errors}");
+    assert!(shown.contains("RESULT records=0 "), "{shown}");
+    let waits = format!("{}/0 at 100: schema {}", job.topic("in"), second.0);
+    assert!(errors.contains(&waits) && errors.contains("testudo schema accept"), "{errors}");
+    assert!(began.elapsed() < PATIENCE, "it ends within a bound, not after {:?}", began.elapsed());
+    tenant_command(&job, &["schema", "accept", &second.0.to_string(), "--who", "ada"])?;
+    job.drain()?;
+    assert_eq!(job.committed()?, 150);
     job.audit()
 }
 

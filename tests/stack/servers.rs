@@ -19,8 +19,10 @@ pub const TESTS: &[Test] = &[
     ("stack_paused_servers_go_on", paused),
     ("stack_database_steps_down_and_comes_back", step_down),
     ("stack_broker_stopped_in_good_order_comes_back", stopped),
-    ("stack_three_brokers_lose_one_and_go_on", three_brokers),
 ];
+
+/// Four more processes for a while: with `make crash`.
+pub const LONG_TESTS: &[Test] = &[("stack_three_brokers_lose_one_and_go_on", three_brokers)];
 
 /// Ample for an answer of a server that is there, and less than a broker's session.
 const SHORT: Duration = Duration::from_secs(1);

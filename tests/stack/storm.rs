@@ -1,7 +1,8 @@
 //! A rebalance storm: a second instance joins or leaves, in good order or not, every five seconds. Nothing is lost, work goes on,
-//! and a partition that comes back finds its old state and replays only the tail.
+//! and a partition that comes back finds its old state and replays only the tail. Under each of the three protocols of a group.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -9,18 +10,26 @@ use testudo::stack::Stack;
 
 use crate::Test;
 use crate::job::Instance;
-use crate::matrix::rig::Rig;
-use crate::matrix::scorecard::publish;
+use crate::matrix::load::RATE;
+use crate::matrix::progress::{Progress, Standstill, Watch};
+use crate::matrix::rig::{PARTITIONS, Rig, SESSION_TIMEOUT};
+use crate::matrix::scorecard::{machine_and_versions, publish};
+use crate::matrix::verdict::Verdict;
 
 pub const TESTS: &[Test] = &[
-    ("f13_a_rebalance_storm_loses_nothing", |stack| storm(stack, Duration::from_secs(60)).map(|_| ())),
+    ("f13_a_rebalance_storm_loses_nothing", |stack| storm(stack, "cooperative", Duration::from_secs(60)).map(|_| ())),
     ("the_storm_knows_a_whole_replay", |_| whole_replay_is_found()),
 ];
 
-pub const LONG_TESTS: &[Test] = &[("crash_storm", |stack| publish("storm", &storm(stack, Duration::from_secs(180))?))];
+pub const LONG_TESTS: &[Test] = &[("crash_storm", |stack| publish("storm", &storms(stack, Duration::from_secs(180))?))];
+
+/// The protocols of a group, as `kafka.group_protocol` names them; the default first.
+pub const PROTOCOLS: [&str; 3] = ["cooperative", "eager", "consumer"];
 
 /// Time between two moves.
 const EVERY: Duration = Duration::from_secs(5);
+/// Every partition moves on within this, whatever happens to the group.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 
 /// How partitions came to an instance, from its logs.
 #[derive(Debug, Default)]
@@ -33,16 +42,27 @@ struct Moves {
     tail: i64,
 }
 
-/// Runs the storm; a paragraph about it.
-fn storm(stack: &Stack, lasting: Duration) -> Result<String, Failed> {
+/// A storm that passed its judgement.
+struct Storm {
+    moves: usize,
+    verdict: Verdict,
+    standstill: Standstill,
+    partitions: Moves,
+    /// How often a worker dropped what was open and took everything up again.
+    recoveries: usize,
+}
+
+/// Runs the storm under one protocol.
+fn storm(stack: &Stack, protocol: &str, lasting: Duration) -> Result<Storm, Failed> {
     let seed = u64::from(std::process::id());
     let mut rig = Rig::new(stack)?;
+    rig.job.use_protocol(protocol)?;
     let load = rig.load(seed);
     let one = rig.start("one", "", 2)?;
     rig.wait_for_more(1_000)?;
+    let watch = Watch::start(Progress::of(&rig.job, PARTITIONS)?);
     let (began, mut moves, mut second, mut logs_of_two) = (Instant::now(), 0, None::<Instance>, String::new());
     while began.elapsed() < lasting {
-        let before = rig.progress.committed()?;
         match second.take() {
             None => second = Some(rig.start("two", "", 2)?),
             Some(two) => {
@@ -53,10 +73,8 @@ fn storm(stack: &Stack, lasting: Duration) -> Result<String, Failed> {
         }
         moves += 1;
         std::thread::sleep(EVERY);
-        if rig.progress.committed()? == before {
-            return Err(format!("no progress within {} s of move {moves}\n{}", EVERY.as_secs(), rig.logs()).into());
-        }
     }
+    let standstill = watch.stop()?;
     load.stop()?;
     let log_of_one = one.log();
     if let Some(two) = &second {
@@ -69,19 +87,60 @@ fn storm(stack: &Stack, lasting: Duration) -> Result<String, Failed> {
         return Err(format!("{verdict:#?}\n{}", rig.logs()).into());
     }
     let (of_one, of_two) = (moves_in(&log_of_one)?, moves_in(&logs_of_two)?);
-    if of_one.known == 0 || of_two.known == 0 {
-        return Err(format!("no partition came back: {of_one:?}, {of_two:?}").into());
+    let recoveries = [&log_of_one, &logs_of_two].map(|log| log.matches("going back to the committed positions").count()).iter().sum();
+    let partitions = Moves { ready: of_one.ready + of_two.ready, known: of_one.known + of_two.known, tail: of_one.tail + of_two.tail };
+    let storm = Storm { moves, verdict, standstill, partitions, recoveries };
+    println!("storm: {}", storm.row(protocol));
+    if of_one.known == 0 || of_two.ready == 0 {
+        return Err(format!("no partition went and came back: {of_one:?}, {of_two:?}").into());
     }
-    Ok(format!(
-        "{moves} joins and departures in {} s, half of the departures by `kill -9`: {} records, none lost or doubled; work went on between any \
-         two of them. Partitions were taken up {} times, {} of them by an instance that had held them before: these read {} changelog records \
-         each on average.",
+    // Somebody works on between any two moves, but for what an open transaction holds back; eager members all stop at each of them.
+    let group_max = if protocol == "cooperative" { EVERY * 2 } else { STANDSTILL_MAX };
+    match standstill.group < group_max && standstill.partition < STANDSTILL_MAX {
+        true => Ok(storm),
+        false => Err(format!("{protocol}: {standstill:?}, not below {group_max:?} and {STANDSTILL_MAX:?}\n{}", rig.logs()).into()),
+    }
+}
+
+impl Storm {
+    fn row(&self, protocol: &str) -> String {
+        let Moves { ready, known, tail } = self.partitions;
+        format!(
+            "| {protocol} | {} | {} | {} | {} | {:.1} | {:.1} | {ready} | {known} | {} | {} |",
+            self.moves,
+            self.verdict.records,
+            self.verdict.losses,
+            self.verdict.duplicates,
+            self.standstill.group.as_secs_f64(),
+            self.standstill.partition.as_secs_f64(),
+            tail / known.max(1) as i64,
+            self.recoveries,
+        )
+    }
+}
+
+/// A storm under each protocol, at the same time: whatever else slows the machine down, slows them all down. A table about them.
+fn storms(stack: &Stack, lasting: Duration) -> Result<String, Failed> {
+    let mut text = format!(
+        "Written by `make crash TESTS=crash_storm` on {}; {}. Three storms at the same time, each {} s under {RATE} records a second, with a join or a \
+         departure every {} s, half of the departures by `kill -9`; two workers in each process, session time-out {} s.\n\n\
+         | protocol | joins and departures | records | lost | double | longest without any progress, s | longest standstill of a partition, s \
+         | partitions taken up | of these by a process that held them before | changelog records read for each of these | goings back |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        chrono::Utc::now().format("%Y-%m-%d"),
+        machine_and_versions(),
         lasting.as_secs(),
-        verdict.records,
-        of_one.ready + of_two.ready,
-        of_one.known + of_two.known,
-        (of_one.tail + of_two.tail) / (of_one.known + of_two.known).max(1) as i64,
-    ))
+        EVERY.as_secs(),
+        SESSION_TIMEOUT.as_secs(),
+    );
+    std::thread::scope(|scope| {
+        let storms = PROTOCOLS.map(|protocol| (protocol, scope.spawn(move || storm(stack, protocol, lasting))));
+        for (protocol, storm) in storms {
+            let storm = storm.join().map_err(|_| format!("the storm under {protocol} panicked"))??;
+            writeln!(text, "{}", storm.row(protocol))?;
+        }
+        Ok(text)
+    })
 }
 
 /// Follows partitions through the log of one instance (and of its successors on the same state).

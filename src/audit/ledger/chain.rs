@@ -1,7 +1,10 @@
 //! A chain: one input partition's ranges in the ledger, each beginning where the last one ended, beside the records that are there.
 
+use std::sync::Arc;
+
 use crate::audit::AuditError;
 use crate::audit::facts::InputRecord;
+use crate::audit::history::History;
 use crate::kafka::TopicPartition;
 use crate::ledger::{Hasher, Range, Sum};
 
@@ -22,6 +25,8 @@ pub struct Chain {
     /// Read, but behind the last range.
     held: Option<InputRecord>,
     stream_time_us: Option<i64>,
+    /// What operators did.
+    history: Arc<History>,
 }
 
 /// What a range came to.
@@ -69,7 +74,14 @@ pub enum Fault {
 impl Chain {
     /// A partition whose first record stands at `low`.
     pub fn new(partition: TopicPartition, low: i64) -> Self {
-        Self { partition, low, end: None, began: None, read_until: low, held: None, stream_time_us: None }
+        Self { partition, low, end: None, began: None, read_until: low, held: None, stream_time_us: None, history: Arc::default() }
+    }
+
+    /// Takes what operators did. After a reset the chain begins where that set it.
+    pub fn follow(&mut self, history: &Arc<History>) {
+        self.history = history.clone();
+        self.end = history.reset.as_ref().and_then(|reset| reset.inputs.get(&self.partition).copied());
+        self.read_until = self.read_until.max(self.end.unwrap_or(0));
     }
 
     /// Where the last range ended.
@@ -79,7 +91,7 @@ impl Chain {
 
     /// Whether records may stand before the first range.
     pub fn began_late(&self) -> bool {
-        self.began > Some(0)
+        self.began > Some(self.history.input_from(&self.partition))
     }
 
     /// The next range, beside its records. Also says how many records were read for it.
@@ -92,6 +104,9 @@ impl Chain {
         let mut late = 0;
         match self.end {
             Some(from) if first < from => faults.push(Fault::Again { from }),
+            Some(from) if first > from && self.history.is_skipped(&self.partition, from, first) => {
+                self.sum_until(first, source, hasher)?;
+            }
             Some(from) if first > from => {
                 let records = self.sum_until(first, source, hasher)?.records;
                 faults.push(Fault::Gap { from, records });
@@ -110,7 +125,11 @@ impl Chain {
             faults.push(Fault::Counts);
         }
         if range.stream_time_us.is_some() && range.stream_time_us < self.stream_time_us {
-            faults.push(Fault::StreamTime);
+            if self.was_lost_before(first) {
+                self.stream_time_us = None;
+            } else {
+                faults.push(Fault::StreamTime);
+            }
         }
         self.stream_time_us = self.stream_time_us.max(range.stream_time_us);
         self.end = self.end.max(Some(end));
@@ -122,6 +141,12 @@ impl Chain {
             (true, _) => Verdict::Right,
         };
         Ok((verdict, found.records))
+    }
+
+    /// Whether state, and perhaps stream time with it, was lost with consent between the last range and one that begins at `first`.
+    fn was_lost_before(&self, first: i64) -> bool {
+        let between = self.end.unwrap_or(0)..=first;
+        self.history.losses.iter().filter_map(|loss| loss.inputs.get(&self.partition)).any(|at| between.contains(at))
     }
 
     /// Adds up the records before `end` that were not read yet.

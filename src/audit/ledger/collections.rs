@@ -18,7 +18,6 @@ use crate::audit::documents::{alert_hashes, observed_alert, observed_result, res
 use crate::audit::facts::{DocumentHashes, InputRecord, ObservedDocument, Place};
 use crate::audit::job::WindowDeclaration;
 use crate::audit::observe::Schemas;
-use crate::audit::recompute::WriterSchema;
 use crate::audit::report::Kind;
 use crate::audit::resolve::record_as_written;
 use crate::audit::value::{Value, avro_name};
@@ -99,13 +98,7 @@ impl<'w> Outputs<'w> {
         let Some([0, a, b, c, d, datum @ ..]) = record.value.as_deref() else { return Ok(None) };
         let id = u32::from_be_bytes([*a, *b, *c, *d]);
         if !self.shapes.contains_key(&id) {
-            let shape = match self.schemas.get(id)? {
-                WriterSchema::Known { json, references } => {
-                    let references: Vec<&str> = references.iter().map(String::as_str).collect();
-                    Shape::parse(&json, &references).ok()
-                }
-                WriterSchema::Missing | WriterSchema::Unusable => None,
-            };
+            let shape = self.schemas.get(id)?.shape();
             self.shapes.insert(id, shape);
         }
         let Some(Some(shape)) = self.shapes.get(&id) else { return Ok(None) };
@@ -246,8 +239,12 @@ impl Witness for Outputs<'_> {
                 let end = self.written.get(partition).copied().unwrap_or(0).min(bounds.end);
                 doc! { format!("{place}.partition"): partition.partition, format!("{place}.offset"): { "$gte": end } }
             };
-            let later: Vec<Document> = self.bounds.iter().map(is_later).collect();
-            found -= if later.is_empty() { 0 } else { self.mongo.count(&self.name, doc! { "$or": later })?.min(found) };
+            // What stands before the first record, after a reset or when old ones are gone, was made of records that are not audited.
+            let is_earlier = |(partition, bounds): (&TopicPartition, &Bounds)| {
+                doc! { format!("{place}.partition"): partition.partition, format!("{place}.offset"): { "$lt": bounds.low } }
+            };
+            let others: Vec<Document> = self.bounds.iter().map(is_later).chain(self.bounds.iter().map(is_earlier)).collect();
+            found -= if others.is_empty() { 0 } else { self.mongo.count(&self.name, doc! { "$or": others })?.min(found) };
         }
         findings.count(&row, self.matched, found);
         for _ in self.matched..found {

@@ -26,6 +26,8 @@ pub struct Findings {
     pub warnings: Vec<String>,
     /// What is right and may surprise.
     pub notes: Vec<String>,
+    /// What operators did.
+    pub deeds: Vec<String>,
     /// How much went in.
     pub counts: Counts,
 }
@@ -33,7 +35,15 @@ pub struct Findings {
 impl Findings {
     /// Nothing noted; of each row the `first` discrepancies will be kept.
     pub fn new(first: usize) -> Self {
-        Self { rows: Vec::new(), first, earliest: None, warnings: Vec::new(), notes: Vec::new(), counts: Counts::default() }
+        Self {
+            rows: Vec::new(),
+            first,
+            earliest: None,
+            warnings: Vec::new(),
+            notes: Vec::new(),
+            deeds: Vec::new(),
+            counts: Counts::default(),
+        }
     }
 
     fn row(&mut self, what: &str) -> &mut Row {
@@ -91,6 +101,7 @@ impl Findings {
                 (0..count).for_each(|_| report.wrong(kind, "…", "more of the same kind"));
             }
         }
+        report.deeds = self.deeds;
         report.notes = self.notes;
         report.notes.extend(self.earliest.map(|(_, transaction)| format!("the first discrepancy is in transaction {transaction}")));
         report.warnings = self.warnings;

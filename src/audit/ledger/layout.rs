@@ -8,6 +8,9 @@ use crate::audit::job::Declaration;
 use crate::audit::outputs::dead_letters_topic;
 use crate::kafka::TopicPartition;
 
+/// A header of progress records that an operator's command wrote: no transaction of the ledger tells of them.
+pub const BY_OPERATOR: &str = "testudo-operator";
+
 /// How the records of an output topic name their origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -27,7 +30,7 @@ pub fn roles(declaration: &Declaration) -> BTreeMap<Arc<str>, Role> {
     let windows = declaration.windows.iter().enumerate().map(|(index, window)| (window.topic.clone(), Role::Window(index)));
     let changelogs = declaration.windows.iter().flat_map(|window| {
         declaration.sources[window.source].topics.iter().map(|topic| {
-            let changelog = format!("{}-{}-{topic}-changelog", declaration.tenant, window.name);
+            let changelog = format!("{}-{}-{topic}-changelog", declaration.own_name(), window.name);
             (Arc::from(changelog), Role::Changelog(topic.clone()))
         })
     });

@@ -24,8 +24,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::facts::ObservedPosition;
-use super::job::Declaration;
-use super::observe::{Cluster, Schemas};
+use super::history::History;
+use super::job::{Collection, Declaration};
+use super::observe::{self, Cluster, Schemas};
 use super::report::{Kind, Report};
 use super::{AuditError, Options};
 use crate::kafka::{Settings, TopicPartition};
@@ -51,6 +52,7 @@ pub async fn audit_by_ledger(options: Options, progress: Arc<Progress>) -> Resul
         declaration: Declaration::of(&options.tenant),
         kafka: options.kafka,
         schemas,
+        events: options.tenant.events_topic(),
         database: options.mongo,
         first: options.first,
         progress,
@@ -62,6 +64,7 @@ struct Audit {
     declaration: Declaration,
     kafka: Settings,
     schemas: Schemas,
+    events: Arc<str>,
     database: Option<mongodb::Database>,
     first: usize,
     progress: Arc<Progress>,
@@ -73,6 +76,7 @@ struct Moment {
     inputs: Vec<ObservedPosition>,
     outputs: BTreeMap<TopicPartition, (Role, Bounds)>,
     ledger: Vec<(TopicPartition, Bounds)>,
+    history: Arc<History>,
     warnings: Vec<String>,
 }
 
@@ -82,16 +86,20 @@ impl Audit {
     }
 
     fn run(&self) -> Result<Report, AuditError> {
-        let cluster = Cluster::connect(&self.kafka, &self.declaration.tenant)?;
+        let cluster = Cluster::connect(&self.kafka, &self.declaration.own_name())?;
         let moment = self.moment(&cluster)?;
+        let history = &moment.history;
         let inputs: BTreeMap<TopicPartition, i64> =
             moment.inputs.iter().map(|position| (position.partition.clone(), position.start)).collect();
-        let read: Vec<TopicPartition> = inputs.keys().chain(moment.outputs.keys()).cloned().collect();
-        let ledger: Vec<TopicPartition> = moment.ledger.iter().map(|(partition, _)| partition.clone()).collect();
-        let mut records = Streams::open(&self.kafka, &self.declaration.tenant, &read)?;
-        let mut transactions = Streams::open(&self.kafka, &self.declaration.tenant, &ledger)?;
-        let is_cut = moment.ledger.iter().any(|(_, bounds)| bounds.low > 0);
+        let of_inputs = inputs.keys().map(|partition| (partition.clone(), history.input_from(partition)));
+        let of_outputs = moment.outputs.iter().map(|(partition, (_, bounds))| (partition.clone(), bounds.low));
+        let read: Vec<(TopicPartition, i64)> = of_inputs.chain(of_outputs).collect();
+        let ledger: Vec<(TopicPartition, i64)> = moment.ledger.iter().map(|(partition, bounds)| (partition.clone(), bounds.low)).collect();
+        let mut records = Streams::open(&self.kafka, &self.declaration.own_name(), &read)?;
+        let mut transactions = Streams::open(&self.kafka, &self.declaration.own_name(), &ledger)?;
+        let is_cut = moment.ledger.iter().any(|(partition, bounds)| bounds.low > history.output_from(partition));
         let mut walk = Walk::new(&mut records, inputs, moment.outputs.clone(), is_cut, self.first);
+        walk.follow(history);
         walk.findings.warnings.extend(moment.warnings.iter().cloned());
         if is_cut {
             walk.findings.warnings.push("the ledger's first records are gone already: what they told of is not audited".into());
@@ -117,7 +125,7 @@ impl Audit {
     fn moment(&self, cluster: &Cluster) -> Result<Moment, AuditError> {
         let inputs = self.input_topics();
         let roles = roles(&self.declaration);
-        let ledger = ledger_topic(&self.declaration.tenant);
+        let ledger = ledger_topic(&self.declaration.own_name());
         let partitions = cluster.partitions(inputs.iter().chain(roles.keys()).chain([&ledger]))?;
         if !partitions.contains_key(&ledger) {
             return Err(AuditError::NoLedger { topic: ledger.to_string() });
@@ -125,8 +133,15 @@ impl Audit {
         let mut warnings: Vec<String> = Vec::new();
         warnings.extend(roles.keys().filter(|topic| !partitions.contains_key(*topic)).map(|topic| format!("topic {topic} does not exist")));
         let topics: Vec<Arc<str>> = roles.keys().filter(|topic| partitions.contains_key(*topic)).cloned().collect();
+        let mut history = observe::history(cluster, &self.events)?;
+        // The ledger is of one generation, and tells of nothing before.
+        history.generation = self.declaration.generation.clone();
+        let history = Arc::new(history);
         let positions = cluster.positions(&inputs, &partitions)?;
-        let bounds = |position: &ObservedPosition| Bounds { low: position.start, end: position.end };
+        let bounds = |position: &ObservedPosition| {
+            let low = position.start.max(history.output_from(&position.partition));
+            Bounds { low, end: position.end.max(low) }
+        };
         let outputs = cluster.positions(&topics, &partitions)?;
         let outputs = outputs.into_iter().filter_map(|position| {
             let role = roles.get(&position.partition.topic)?.clone();
@@ -147,7 +162,7 @@ impl Audit {
         warnings.sort();
         warnings.dedup();
         let ledger = ledger_bounds.iter().map(|position| (position.partition.clone(), bounds(position))).collect();
-        Ok(Moment { partitions, inputs: positions, outputs, ledger, warnings })
+        Ok(Moment { partitions, inputs: positions, outputs, ledger, history, warnings })
     }
 
     /// Follows one partition of the ledger to its end.
@@ -189,7 +204,7 @@ impl Audit {
             let name = &collection.name;
             let (topic, feed) = match collection.of {
                 CollectionOf::Source(source) => {
-                    let written = self.written(name, &self.declaration.sources[source].topics, moment)?;
+                    let written = self.written(collection, &self.declaration.sources[source].topics, moment)?;
                     witnesses.push(Box::new(Readings::new(name, mongo, written)));
                     continue;
                 }
@@ -199,7 +214,7 @@ impl Audit {
                 CollectionOf::Alert(alert) => (&self.declaration.alerts[alert].topic, Feed::Alert),
             };
             let mut outputs = Outputs::new(name, topic, feed, mongo, &self.schemas);
-            outputs.written = self.written(name, std::slice::from_ref(topic), moment)?;
+            outputs.written = self.written(collection, std::slice::from_ref(topic), moment)?;
             let of_topic = moment.outputs.iter().filter(|(partition, _)| partition.topic == *topic);
             outputs.bounds = of_topic.map(|(partition, (_, bounds))| (partition.clone(), *bounds)).collect();
             witnesses.push(Box::new(outputs));
@@ -208,8 +223,8 @@ impl Audit {
     }
 
     /// How far a collection's sink has written each partition.
-    fn written(&self, collection: &str, topics: &[Arc<str>], moment: &Moment) -> Result<HashMap<TopicPartition, i64>, AuditError> {
-        let group = format!("{}-mongo-{collection}", self.declaration.tenant);
+    fn written(&self, collection: &Collection, topics: &[Arc<str>], moment: &Moment) -> Result<HashMap<TopicPartition, i64>, AuditError> {
+        let group = self.declaration.sink_group(collection);
         let positions = Cluster::connect(&self.kafka, &group)?.positions(topics, &moment.partitions)?;
         Ok(positions.into_iter().map(|position| (position.partition, position.committed.unwrap_or(0))).collect())
     }

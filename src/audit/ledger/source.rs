@@ -43,17 +43,18 @@ struct Stream {
 }
 
 impl Streams {
-    /// Opens partitions at their first records.
+    /// Opens partitions, each at this offset, or at what is its first record by now.
     ///
     /// # Errors
     /// [`AuditError::Kafka`].
-    pub fn open(settings: &Settings, group: &str, partitions: &[TopicPartition]) -> Result<Self, AuditError> {
+    pub fn open(settings: &Settings, group: &str, partitions: &[(TopicPartition, i64)]) -> Result<Self, AuditError> {
         let failed = |error: KafkaError| AuditError::kafka(format!("read {} partitions side by side", partitions.len()), &error);
         let consumer = Arc::new(consumer(settings, group)?);
         let mut list = TopicPartitionList::new();
         let mut streams = HashMap::new();
-        for partition in partitions {
-            list.add_partition_offset(&partition.topic, partition.partition, Offset::Beginning).map_err(failed)?;
+        for (partition, from) in partitions {
+            let start = if *from > 0 { Offset::Offset(*from) } else { Offset::Beginning };
+            list.add_partition_offset(&partition.topic, partition.partition, start).map_err(failed)?;
             // Before anything is fetched: nothing may come through the common queue.
             let queue = consumer.split_partition_queue(&partition.topic, partition.partition).ok_or_else(|| AuditError::Kafka {
                 attempted: format!("read {partition}"),

@@ -1,15 +1,17 @@
 //! Faults planted into topics in memory, whose ledger the real writer has written: each is found, and the transaction that it is in.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::layout::Role;
 use super::source::Source;
 use super::walk::{Bounds, Walk};
 use crate::audit::AuditError;
 use crate::audit::facts::InputRecord;
+use crate::audit::history::{Deed, History, Loss, Reset, Skip};
 use crate::audit::report::{Kind, Report};
 use crate::avro::SchemaId;
-use crate::kafka::{Header, Offset, Outgoing, Position, RunBuilder, TopicPartition};
+use crate::kafka::{Header, Headers, Offset, Outgoing, Position, RunBuilder, TopicPartition};
 use crate::ledger::{Author, Taken, Transaction, Writer};
 
 /// Partitions in memory.
@@ -57,7 +59,7 @@ fn output(topic: &str, origin: &TopicPartition, offset: i64) -> Outgoing {
         key: Some("k".into()),
         value: Some(format!("{topic} of {origin}@{offset}").into()),
         timestamp_ms: offset + 1,
-        headers: if topic == "results" { vec![header] } else { Vec::new() },
+        headers: if topic == "results" { vec![header].into() } else { Headers::default() },
     }
 }
 
@@ -122,7 +124,11 @@ impl World {
         self.ledger.extend(writer.close(1).into_iter().map(value));
     }
 
-    fn audit(mut self) -> Report {
+    fn audit(self) -> Report {
+        self.audit_after(History::default())
+    }
+
+    fn audit_after(mut self, history: History) -> Report {
         let end = TRANSACTIONS * RECORDS;
         let bounds = |topics: &Topics, topic: &str| {
             let records = &topics.0[&TopicPartition::new(topic, 0)];
@@ -133,6 +139,7 @@ impl World {
         let inputs: BTreeMap<TopicPartition, i64> = (0..2).map(|partition| (input(partition), 0)).collect();
         let committed = inputs.keys().map(|partition| (partition.clone(), (Some(end), Some(end)))).collect();
         let mut walk = Walk::new(&mut self.topics, inputs, outputs.into(), false, 20);
+        walk.follow(&Arc::new(history));
         for (at, transaction) in self.ledger.into_iter().enumerate() {
             walk.transaction(at as i64, transaction).expect("read");
         }
@@ -205,7 +212,7 @@ fn a_record_that_was_added_behind_all_is_found() {
     let mut world = World::new();
     let added = output("results", &input(0), 1_000);
     world.produce(&added);
-    world.produce(&Outgoing { headers: Vec::new(), ..added });
+    world.produce(&Outgoing { headers: Headers::default(), ..added });
 
     let report = world.audit();
 
@@ -313,4 +320,67 @@ fn a_lane_without_records_ends_at_its_topics_end() {
 
     assert_eq!(found(&report), [("output results", Kind::Missing)], "{report}");
     assert_eq!(parts_at(&report), 0, "{report}");
+}
+
+fn deed() -> Deed {
+    Deed { by: "ada on ops1".into(), at: "2026-01-01T00:00:00Z".into() }
+}
+
+/// The world without the third transaction of `in/0`, and without what it produced.
+fn without_the_third() -> World {
+    let mut world = World::new();
+    world.ledger.retain(|transaction| transaction.inputs[0].partition != input(0) || transaction.inputs[0].first != Position(2 * RECORDS));
+    for topic in ["results", "alerts"] {
+        let lacks = |record: &InputRecord| {
+            (2 * RECORDS..3 * RECORDS).any(|offset| record.value == Some(format!("{topic} of in/0@{offset}").into_bytes()))
+        };
+        world.topics.of(topic).retain(|record| !lacks(record));
+    }
+    world
+}
+
+#[test]
+fn what_an_operator_skipped_is_no_gap() {
+    let skip = |from, to| History { skips: vec![Skip { partition: input(0), from, to, deed: deed() }], ..History::default() };
+
+    assert_eq!(found(&without_the_third().audit()), [("input in", Kind::Missing)]);
+    assert_eq!(found(&without_the_third().audit_after(skip(10, 14))), [("input in", Kind::Missing)]);
+    let report = without_the_third().audit_after(skip(10, 15));
+    assert!(report.is_clean() && report.deeds.len() == 1, "{report}");
+}
+
+#[test]
+fn stream_time_goes_back_only_where_state_was_lost_with_consent() {
+    let world = || {
+        let mut world = World::new();
+        world.ledger[4].inputs[0].stream_time_us = Some(1);
+        world
+    };
+    let lost = |position| {
+        let loss = Loss { windows: vec!["w".into()], inputs: [(input(0), position)].into(), deed: deed() };
+        History { losses: vec![loss], ..History::default() }
+    };
+
+    assert_eq!(found(&world().audit()), [("input in", Kind::Different)]);
+    assert!(!world().audit_after(lost(15)).is_clean());
+    assert!(world().audit_after(lost(10)).is_clean());
+}
+
+#[test]
+fn after_a_reset_the_chains_begin_where_it_set_them() {
+    let inputs = [(input(0), 3 * RECORDS), (input(1), 3 * RECORDS)].into();
+    let reset = || History { reset: Some(Reset { inputs, outputs: BTreeMap::new(), deed: deed() }), ..History::default() };
+    let mut world = World::new();
+    // What stands before it is not read.
+    world.ledger.drain(..6);
+    for topic in ["results", "alerts"] {
+        world.topics.of(topic).drain(..6 * RECORDS as usize);
+    }
+    for partition in [0, 1] {
+        world.topics.0.get_mut(&input(partition)).expect("records").drain(..3 * RECORDS as usize);
+    }
+
+    let report = world.audit_after(reset());
+
+    assert!(report.is_clean() && report.warnings.is_empty() && report.deeds[0].starts_with("reset by ada"), "{report}");
 }

@@ -17,6 +17,7 @@ use super::findings::{Findings, exit_for, remedy_for};
 use crate::cli::exit::Exit;
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::Config;
+use crate::engine::generation::{self, Step};
 use crate::engine::job::own_topics;
 use crate::kafka::{Broker, Cluster, Failure, Reaction, TopicDescription, TransactionalProducer};
 use crate::tenant::Tenant;
@@ -85,6 +86,7 @@ pub(super) fn look(tenants: &[Tenant], config: &Config, runtime: &Handle, findin
         let Some(inputs) = inputs(tenant, &cluster, findings) else {
             continue;
         };
+        generation(tenant, &cluster, &*clock, findings);
         outputs(tenant, &inputs, config.engine.ledger, &cluster, &admin, runtime, findings);
         group(tenant, &inputs, config, &*clock, findings);
         transactional_id(tenant, &cluster, findings);
@@ -157,6 +159,26 @@ fn inputs(tenant: &Tenant, cluster: &Cluster, findings: &mut Findings) -> Option
         }
     }
     (known.len() == names.len()).then_some(known)
+}
+
+/// Which generation counts: its group and topics are looked at from here on.
+fn generation(tenant: &Tenant, cluster: &Cluster, clock: &dyn Clock, findings: &mut Findings) {
+    let standing = match generation::read(cluster, clock, tenant) {
+        Ok(standing) => standing,
+        Err(failure) => return refused(&failure, findings),
+    };
+    tenant.generation.get_or_init(|| standing.generation());
+    let (name, current) = (&tenant.name, standing.current);
+    match standing.step {
+        Step::Settled if current == 1 => {}
+        Step::Settled => findings.fine(format!("{name}: generation {current} counts")),
+        Step::Building(_) => findings.fine(format!("{name}: generation {current} counts, generation {} is being rebuilt", current + 1)),
+        Step::Publishing | Step::Exchanging => findings.wrong(
+            Exit::Incompatible,
+            format!("{name}: generation {current} is not published whole yet"),
+            "go on by `testudo run --rebuild`",
+        ),
+    }
 }
 
 fn described(cluster: &Cluster, names: &[Arc<str>], findings: &mut Findings) -> Option<HashMap<Arc<str>, TopicDescription>> {

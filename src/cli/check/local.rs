@@ -25,7 +25,7 @@ pub(super) fn look(tenants: &[Tenant], config: &Config, findings: &mut Findings)
         ),
     }
     for tenant in tenants {
-        let folder = dir.join(&tenant.name);
+        let folder = dir.join(tenant.own_name());
         match holder(&folder) {
             Ok(None) => findings.fine(format!("{}: its state folder is free", tenant.name)),
             Ok(Some(process)) => findings.wrong(

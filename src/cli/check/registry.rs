@@ -1,8 +1,9 @@
 //! The registry's side: input subjects are there and readable, output schemas may be registered.
 
 use super::findings::Findings;
-use crate::avro::registry::{Registry, RegistryFault};
-use crate::avro::{SchemaLimits, check_readable};
+use crate::avro::gate::check_kind;
+use crate::avro::registry::{FetchedSchema, Registry, RegistryFault};
+use crate::avro::{SchemaId, SchemaLimits, check_readable};
 use crate::cli::exit::Exit;
 use crate::config::Config;
 use crate::engine::branch::alert::alert_schema;
@@ -23,6 +24,9 @@ pub(super) async fn look(tenants: &[Tenant], config: &Config, findings: &mut Fin
     findings.fine(format!("registry {url} answers"));
     for tenant in tenants {
         for source in &tenant.sources {
+            if source.format.schemas().is_none() {
+                findings.fine(format!("{}: source {} reads JSON without registered schemas", tenant.name, source.name));
+            }
             for subject in source.subjects() {
                 input(tenant, source, &subject, &registry, findings).await;
             }
@@ -51,7 +55,11 @@ async fn input(tenant: &Tenant, source: &Source, subject: &str, registry: &Regis
         Ok(fetched) => fetched,
         Err(fault) => return refused(&about, &fault, findings),
     };
-    let readable = fetched.parse(&SchemaLimits::default()).and_then(|writer| check_readable(&writer, &source.reader));
+    let declared = source.format.schemas().unwrap_or_default();
+    let readable = check_kind(fetched.kind, declared).and_then(|()| {
+        let read = fetched.parse_for(&source.reader, &SchemaLimits::default()).and_then(|writer| check_readable(&writer, &source.reader));
+        read.map_err(|fault| fault.to_string())
+    });
     match readable {
         Ok(()) => findings.fine(format!("{about} version {} (id {}) can be read", latest.version, latest.id)),
         Err(fault) => findings.wrong(
@@ -81,7 +89,7 @@ async fn output(tenant: &Tenant, topic: &str, schema: Result<String, String>, re
             return findings.wrong(Exit::Incompatible, format!("{about}: {fault}"), "select columns that have an Avro type");
         }
     };
-    match registry.is_compatible(&subject, &json).await {
+    match registry.is_compatible(&subject, &FetchedSchema::avro(SchemaId(0), json)).await {
         Ok(answer) if answer.ok => findings.fine(format!("{about} takes the schema")),
         Ok(answer) => findings.wrong(
             Exit::Incompatible,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::drain::Drain;
+use super::drain::{Drain, Drained};
 use super::exit::{Exit, WithExit};
 use super::run::{load, result_line};
 use super::service::{Service, Surroundings};
@@ -155,7 +155,7 @@ fn work(
     let report = feeding.join().map_err(|_| anyhow!("the emulator panicked"))??;
     let mut drain = Drain::to(service.input_ends()?);
     let deadline = Deadline::after(&*clock, DRAIN_WITHIN);
-    while !drain.is_done(service, sinks)? {
+    while drain.look(service, sinks, &*clock)? != Drained::Yes {
         show::progress(&bar, service, &mut told, clock.monotonic());
         if deadline.is_over(&*clock) || service.is_finished() {
             return Err(anyhow!("the job did not finish what was sent; see the log above"));

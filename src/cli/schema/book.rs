@@ -1,11 +1,13 @@
 //! A tenant's verdict topic as it stands now, read from its first record; and the owner's word, appended to it and read back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use tokio::runtime::Handle;
 
+use super::waiting;
 use crate::avro::registry::FetchedSchema;
 use crate::cli::exit::{Exit, WithExit};
 use crate::clock::{Deadline, SharedClock, SystemClock};
@@ -27,6 +29,7 @@ const NOTE_CHARS_MAX: usize = 500;
 /// What was decided for one tenant.
 pub(super) struct Book {
     tenant: Arc<Tenant>,
+    cluster: Arc<Cluster>,
     topics: KafkaTopics,
     clock: SharedClock,
     pub(super) verdicts: Verdicts,
@@ -48,13 +51,23 @@ impl Book {
         let cluster = Arc::new(Cluster::new(config.kafka.clone(), "testudo-schema", timeout, clock.clone(), runtime.clone()));
         let names = [tenant.schemas_topic(), tenant.events_topic()];
         let known = cluster.describe(&names, Duration::from_secs(10)).exit_by(exit_of)?;
-        let topics = KafkaTopics::new(tenant, cluster, config.kafka.clone(), clock.clone());
-        let mut book = Self { tenant: tenant.clone(), topics, clock, verdicts: Verdicts::default() };
+        let topics = KafkaTopics::new(tenant, cluster.clone(), config.kafka.clone(), clock.clone());
+        let mut book = Self { tenant: tenant.clone(), cluster, topics, clock, verdicts: Verdicts::default() };
         if known.len() == names.len() {
             book.topics.rewind().exit_by(exit_of)?;
             book.read_until(|_, is_at_end| is_at_end).with_context(|| format!("failed to read {}", names[0]))?;
         }
         Ok(book)
+    }
+
+    /// The schema ids of the records that the tenant's group comes to next, by source, and where they stand. Read only when a
+    /// schema is held: such a place is where a partition waits.
+    pub(super) fn waiting(&self) -> anyhow::Result<BTreeMap<(usize, u32), Vec<String>>> {
+        let is_held = self.verdicts.all().any(|(_, verdict)| verdict.verdict == Decision::Held);
+        if !is_held {
+            return Ok(BTreeMap::new());
+        }
+        waiting::next_ids(&self.tenant, &self.cluster, &*self.clock).exit_by(exit_of)
     }
 
     /// The key of a verdict on a schema for a source under the tenant file as it is.

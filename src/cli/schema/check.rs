@@ -121,10 +121,17 @@ async fn one_source(
     places: &mut Places,
     found: &mut Found,
 ) -> anyhow::Result<()> {
-    for subject in tenant.sources[source].subjects() {
+    let declared = &tenant.sources[source];
+    if declared.format.schemas().is_none()
+        && let Format::Text = args.format
+    {
+        println!("· source {} reads JSON without registered schemas: there is nothing to check", declared.name);
+    }
+    let kind = declared.format.schemas().unwrap_or_default();
+    for subject in declared.subjects() {
         let mut versions = Vec::new();
         match (&args.candidate, &args.subject) {
-            (Some(file), Some(meant)) if *meant == subject => versions.push(candidate(file, &subject)?),
+            (Some(file), Some(meant)) if *meant == subject => versions.push(candidate(file, &subject, kind)?),
             (Some(_), _) => {}
             (None, _) => {
                 versions = failed(&format!("subject {subject}"), registered.versions(&subject, args.deleted).await)?;

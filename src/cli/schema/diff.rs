@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::registered::{Registered, failed, registry};
 use crate::avro::registry::FetchedSchema;
-use crate::avro::{SchemaId, SchemaLimits};
+use crate::avro::{SchemaId, SchemaKind, SchemaLimits};
 use crate::cli::exit::{Exit, WithExit};
 use crate::config::Config;
 
@@ -53,7 +53,20 @@ async fn look_up(which: &str, registered: &mut Registered) -> anyhow::Result<Fet
     }
     let json = std::fs::read_to_string(PathBuf::from(which))
         .with_context(|| format!("`{which}` is neither a schema id nor a file that can be read"));
-    Ok(FetchedSchema { id: SchemaId(0), json: json.exit(Exit::Usage)?, references: Vec::new(), chain: Vec::new() })
+    let text = json.exit(Exit::Usage)?;
+    Ok(FetchedSchema { kind: kind_of(which, &text), ..FetchedSchema::avro(SchemaId(0), text) })
+}
+
+/// What a file is a schema of: told by its name and by what only a JSON Schema has.
+fn kind_of(file: &str, text: &str) -> SchemaKind {
+    if file.ends_with(".proto") {
+        return SchemaKind::Protobuf;
+    }
+    let json: Value = serde_json::from_str(text).unwrap_or_default();
+    match ["$schema", "$ref", "properties"].iter().any(|key| json.get(key).is_some()) {
+        true => SchemaKind::Json,
+        false => SchemaKind::Avro,
+    }
 }
 
 fn fields_of(which: &str, fetched: &FetchedSchema) -> anyhow::Result<Vec<Field>> {
@@ -178,7 +191,7 @@ mod tests {
     use super::*;
 
     fn fields(json: &str) -> Vec<Field> {
-        let fetched = FetchedSchema { id: SchemaId(0), json: json.into(), references: Vec::new(), chain: Vec::new() };
+        let fetched = FetchedSchema::avro(SchemaId(0), json);
         fields_of("x", &fetched).expect("a schema")
     }
 

@@ -28,6 +28,9 @@ pub struct Args {
     format: Format,
 }
 
+/// Places of next records, by source and schema id.
+type Waiting = BTreeMap<(usize, u32), Vec<String>>;
+
 /// One schema of one source.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
@@ -48,6 +51,9 @@ pub(super) struct Row {
     note: Option<String>,
     /// Why its records cannot be read, in one line.
     why_not: Option<String>,
+    /// Partitions whose next record is of this schema, if it is held: they wait there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<String>,
 }
 
 /// Asks registry and topic, and shows.
@@ -57,7 +63,8 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for tenant in &tenants {
         let book = Book::open(tenant, config, runtime.handle())?;
-        rows.extend(runtime.block_on(of_tenant(tenant, &book, config))?);
+        let waiting = book.waiting()?;
+        rows.extend(runtime.block_on(of_tenant(tenant, &book, &waiting, config))?);
     }
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
@@ -67,9 +74,12 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
 }
 
 /// The rows of a tenant: by source, then by id.
-async fn of_tenant(tenant: &Arc<Tenant>, book: &Book, config: &Config) -> anyhow::Result<Vec<Row>> {
+async fn of_tenant(tenant: &Arc<Tenant>, book: &Book, waiting: &Waiting, config: &Config) -> anyhow::Result<Vec<Row>> {
     let mut registered = Registered::new(registry(config)?);
     let mut rows = of_book(tenant, book);
+    for (key, row) in rows.iter_mut().filter(|(_, row)| row.verdict == Some("held")) {
+        row.waiting = waiting.get(key).cloned().unwrap_or_default();
+    }
     for (index, source) in tenant.sources.iter().enumerate() {
         for subject in source.subjects() {
             for version in failed(&format!("subject {subject}"), registered.versions(&subject, true).await)? {
@@ -123,6 +133,7 @@ fn blank(tenant: &Tenant, source: usize, id: u32) -> Row {
         who: None,
         note: None,
         why_not: None,
+        waiting: Vec::new(),
     }
 }
 
@@ -161,6 +172,9 @@ fn line(row: &Row) -> String {
             line.push_str(&format!("          {what}: {told}\n"));
         }
     }
+    if !row.waiting.is_empty() {
+        line.push_str(&format!("          waiting for a decision: {}\n", row.waiting.join(", ")));
+    }
     line
 }
 
@@ -195,6 +209,7 @@ mod tests {
             who: Some("one".into()),
             note: None,
             why_not: Some("field `battery` cannot be read: it is written as string and read as int".into()),
+            waiting: vec!["in/0 at 1200".into(), "in/3 at 1180".into()],
         };
         let owners = Row {
             id: 10,
@@ -204,6 +219,7 @@ mod tests {
             note: Some("wait for spring".into()),
             current: false,
             why_not: None,
+            waiting: Vec::new(),
             ..held.clone()
         };
         let unknown = Row {
@@ -215,6 +231,7 @@ mod tests {
             why_not: None,
             version: Some(4),
             deleted: true,
+            waiting: Vec::new(),
             ..held.clone()
         };
 
@@ -222,6 +239,7 @@ mod tests {
         tenant zoo, source readings (on_new_schema = "hold")
                9  in-value version 3                        held       since 2025-04-08T08:13:20Z by the policy (one)
                   cannot be read: field `battery` cannot be read: it is written as string and read as int
+                  waiting for a decision: in/0 at 1200, in/3 at 1180
               10  in-value version 3                        refused    since 2025-04-08T08:13:20Z by its owner (ada) (older file)
                   reason: wait for spring
               11  in-value version 4 (deleted)              undecided

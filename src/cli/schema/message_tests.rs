@@ -52,7 +52,7 @@ fn message_under(policy: &str, schema: Result<&str, &str>) -> String {
     std::fs::write(&path, FILE.replace("POLICY", policy)).expect("a writable folder");
     let mut checked = check::tenants(&[path], &toml::Table::new()).unwrap_or_else(|faults| panic!("{faults}"));
     let tenant = Arc::new(checked.tenants.remove(0));
-    let fetched = |json: &str| FetchedSchema { id: SchemaId(9), json: json.to_owned(), references: Vec::new(), chain: Vec::new() };
+    let fetched = |json: &str| FetchedSchema::avro(SchemaId(9), json);
     let version = Version {
         subject: "in-value".into(),
         number: Some(3),

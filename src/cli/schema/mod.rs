@@ -8,6 +8,7 @@ mod ls;
 mod message;
 mod registered;
 mod show;
+mod waiting;
 
 pub mod over_http;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 
 use crate::avro::registry::{FetchedSchema, Registry, RegistryFault};
-use crate::avro::{SchemaId, SchemaLimits};
+use crate::avro::{SchemaId, SchemaKind, SchemaLimits};
 use crate::cli::exit::{Exit, WithExit};
 use crate::schemas::judge::Finding;
 use crate::schemas::{Judgement, Readability, judge_fetched};
@@ -94,7 +94,7 @@ impl Registered {
     /// What the subject's own rule says about a candidate.
     pub(super) async fn rule_on(&self, candidate: &Version) -> Result<Vec<String>, RegistryFault> {
         let Ok(schema) = &candidate.schema else { return Ok(Vec::new()) };
-        let answer = self.registry.is_compatible(&candidate.subject, &schema.json).await?;
+        let answer = self.registry.is_compatible(&candidate.subject, schema).await?;
         Ok(match (answer.ok, answer.messages.is_empty()) {
             (true, _) => Vec::new(),
             (false, true) => vec!["the registry gives no reason".into()],
@@ -103,12 +103,12 @@ impl Registered {
     }
 }
 
-/// The schema in `file`, as the next version of `subject`.
-pub(super) fn candidate(file: &Path, subject: &str) -> anyhow::Result<Version> {
+/// The schema in `file`, of the source's kind, as the next version of `subject`.
+pub(super) fn candidate(file: &Path, subject: &str, kind: SchemaKind) -> anyhow::Result<Version> {
     let json =
         std::fs::read_to_string(file).with_context(|| format!("failed to read the candidate {}", file.display())).exit(Exit::Usage)?;
     let json = json.strip_prefix('\u{feff}').unwrap_or(&json).to_owned();
-    let schema = FetchedSchema { id: SchemaId(0), json, references: Vec::new(), chain: Vec::new() };
+    let schema = FetchedSchema { kind, ..FetchedSchema::avro(SchemaId(0), json) };
     Ok(Version { subject: subject.to_owned(), number: None, id: None, is_deleted: false, schema: Ok(schema) })
 }
 

@@ -8,7 +8,7 @@ use super::book::{Book, pretty};
 use super::ls::time;
 use super::message::Verdict;
 use super::registered::{Registered, Version, failed, registry};
-use crate::avro::SchemaId;
+use crate::avro::{SchemaId, SchemaKind, SchemaLimits};
 use crate::cli::exit::{Exit, WithExit};
 use crate::config::Config;
 use crate::schemas::record::By;
@@ -43,6 +43,11 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     match &schema {
         Ok(fetched) => {
             println!("{}", pretty(fetched));
+            if fetched.kind != SchemaKind::Avro
+                && let Ok(derived) = fetched.parse(&SchemaLimits::default())
+            {
+                println!("read as the Avro schema\n{:#}", serde_json::to_value(&derived).unwrap_or_default());
+            }
             fetched.chain.iter().for_each(|reference| println!("rests on {reference}"));
         }
         Err(why) => println!("{why}"),

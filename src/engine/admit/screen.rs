@@ -1,4 +1,4 @@
-//! The first part of admission, record by record: frame, gate and inspection, up to a record that has to wait.
+//! The first part of admission, record by record: frame, gate, transcoding where the format is not Avro, and inspection, up to a record that has to wait.
 //!
 //! Candidates are kept by writer schema, as they are decoded later. A known schema costs an array look-up for each record, however
 //! producers of several versions take turns. Behind a record that has to wait, the ids of the rest of the run are only asked for, all at once.
@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Admission, Outcome};
+use crate::avro::foreign::OTHER_MESSAGE;
 use crate::avro::frame::{self, SchemaGuid, SchemaId, SchemaName};
-use crate::avro::{Accepted, Gate, GuidAnswer, Verdict};
+use crate::avro::{Accepted, Gate, GuidAnswer, Inspector, Transcode, Verdict};
 use crate::kafka::{RecordRef, Run};
 
 /// So many unknown ids of one run are asked for while its first one is waited for.
@@ -27,12 +28,70 @@ pub(super) struct Candidate<'a> {
 pub(super) struct Candidates<'a> {
     pub(super) accepted: Arc<Accepted>,
     pub(super) records: Vec<Candidate<'a>>,
+    /// Datums of records in another format, in the same order; their candidates' own are empty.
+    pub(super) transcoded: Transcoded,
+}
+
+/// Datums one behind the other.
+#[derive(Default)]
+pub(super) struct Transcoded {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Transcoded {
+    /// The datums in their order.
+    pub(super) fn datums(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.ends.iter().enumerate().map(|(at, end)| {
+            let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.bytes[start..*end]
+        })
+    }
+}
+
+/// Stage, reason and detail of a record that is no candidate.
+type Refused = (&'static str, &'static str, String);
+
+impl<'a> Candidates<'a> {
+    fn new(accepted: Arc<Accepted>, room: usize) -> Self {
+        Self { accepted, records: Vec::with_capacity(room), transcoded: Transcoded::default() }
+    }
+
+    /// Takes what stands behind a record's frame.
+    #[inline]
+    fn take(&mut self, row: u32, value: &'a [u8]) -> Result<(), Refused> {
+        if let Some(transcoder) = &self.accepted.transcoder {
+            transcode(&**transcoder, &self.accepted.inspector, value, &mut self.transcoded)?;
+            self.records.push(Candidate { row, datum: &[] });
+            return Ok(());
+        }
+        self.accepted.inspector.inspect(value).map_err(|found| ("inspect", found.reason(), found.to_string()))?;
+        self.records.push(Candidate { row, datum: value });
+        Ok(())
+    }
+}
+
+/// Transcodes a value and inspects what became of it as any other datum.
+fn transcode(transcoder: &dyn Transcode, inspector: &Inspector, value: &[u8], transcoded: &mut Transcoded) -> Result<(), Refused> {
+    let begin = transcoded.bytes.len();
+    let made = transcoder.transcode(value, &mut transcoded.bytes).map_err(|fault| ("transcode", fault.reason, fault.to_string()));
+    let whole =
+        made.and_then(|()| inspector.inspect(&transcoded.bytes[begin..]).map_err(|found| ("transcode", found.reason(), found.to_string())));
+    match whole {
+        Ok(()) => transcoded.ends.push(transcoded.bytes.len()),
+        Err(_) => transcoded.bytes.truncate(begin),
+    }
+    whole
 }
 
 impl Admission {
     /// Takes each record through frame, gate and inspection.
     pub(super) fn screen<'a>(&self, run: &'a Run, outcome: &mut Outcome) -> Vec<Candidates<'a>> {
         let source = &self.tenant.sources[self.source];
+        if let Some(plain) = &self.plain {
+            return vec![screen_plain(run, plain, source.record_bytes_max, outcome)];
+        }
         let mut verdicts = RunVerdicts::new(&self.gate, run.len());
         let mut resolved: Option<(SchemaGuid, SchemaId)> = None;
         for row in 0..run.len() {
@@ -62,9 +121,10 @@ impl Admission {
                 }
             };
             match verdicts.of(schema) {
-                Known::Accepted(candidates) => match candidates.accepted.inspector.inspect(datum) {
-                    Ok(()) => candidates.records.push(Candidate { row: row as u32, datum }),
-                    Err(found) => outcome.reject(row, "inspect", found.reason(), found.to_string(), Some(schema)),
+                Known::Accepted(candidates) => match candidates.take(row as u32, datum) {
+                    Ok(()) => {}
+                    Err((_, OTHER_MESSAGE, _)) if !source.reader.reads_all_types() => outcome.other_records += 1,
+                    Err((stage, reason, detail)) => outcome.reject(row, stage, reason, detail, Some(schema)),
                 },
                 Known::Other(Verdict::OtherRecord { .. }) => outcome.other_records += 1,
                 Known::Other(Verdict::Missing { detail }) => {
@@ -118,10 +178,34 @@ impl Admission {
     }
 }
 
-fn unframe<'a>(record: &RecordRef<'_>, value: &'a [u8], bytes_max: usize) -> Result<(SchemaName, &'a [u8]), (&'static str, String)> {
-    if value.len() > bytes_max {
-        return Err(("too-large", format!("the value has {} bytes, record_bytes_max is {bytes_max}", value.len())));
+/// Takes records that no schema in a registry describes: there is no frame, and nothing to wait for.
+fn screen_plain<'a>(run: &'a Run, accepted: &Arc<Accepted>, value_bytes_max: usize, outcome: &mut Outcome) -> Candidates<'a> {
+    let mut candidates = Candidates::new(accepted.clone(), run.len());
+    for row in 0..run.len() {
+        let Some(value) = run.record(row).value else {
+            outcome.tombstones += 1;
+            continue;
+        };
+        let taken = match check_size(value, value_bytes_max) {
+            Ok(()) => candidates.take(row as u32, value),
+            Err((reason, detail)) => Err(("frame", reason, detail)),
+        };
+        if let Err((stage, reason, detail)) = taken {
+            outcome.reject(row, stage, reason, detail, None);
+        }
     }
+    candidates
+}
+
+fn check_size(value: &[u8], bytes_max: usize) -> Result<(), (&'static str, String)> {
+    match value.len() > bytes_max {
+        true => Err(("too-large", format!("the value has {} bytes, record_bytes_max is {bytes_max}", value.len()))),
+        false => Ok(()),
+    }
+}
+
+fn unframe<'a>(record: &RecordRef<'_>, value: &'a [u8], bytes_max: usize) -> Result<(SchemaName, &'a [u8]), (&'static str, String)> {
+    check_size(value, bytes_max)?;
     frame::of_record(record.headers, value).map_err(|fault| (fault.reason(), fault.to_string()))
 }
 
@@ -165,7 +249,7 @@ impl<'g, 'a> RunVerdicts<'g, 'a> {
                 Verdict::Accepted(accepted) => {
                     // Room for a run of one schema, half of it for each of two.
                     let room = self.records / (place + 1);
-                    Known::Accepted(Candidates { accepted, records: Vec::with_capacity(room) })
+                    Known::Accepted(Candidates::new(accepted, room))
                 }
                 other => Known::Other(other),
             };

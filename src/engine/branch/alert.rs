@@ -11,7 +11,7 @@ use super::{BranchFault, OutputTopic, passing, refusal};
 use crate::avro::encode::Encoder;
 use crate::engine::admit::Admitted;
 use crate::engine::rejection::Rejection;
-use crate::kafka::{Outgoing, Run};
+use crate::kafka::{Headers, Outgoing, Run};
 use crate::tenant::{Source, Tenant};
 
 /// One alert of a tenant, for one worker.
@@ -34,7 +34,7 @@ impl AlertBranch {
     pub fn new(tenant: Arc<Tenant>, alert: usize, topic: OutputTopic, encoder: Encoder) -> Self {
         let schema = alert_schema(&tenant.sources[tenant.alerts[alert].source]);
         let stage = format!("alert.{}", tenant.alerts[alert].name);
-        Self { tenant, alert, topic, encoder, schema, stage }
+        Self { tenant, alert, topic: topic.own(), encoder, schema, stage }
     }
 
     /// Index of the source that feeds it.
@@ -76,7 +76,7 @@ impl AlertBranch {
                 key: Some(Bytes::copy_from_slice(key)),
                 value: Some(value),
                 timestamp_ms: Outgoing::stamp(run.timestamps_ms()[admitted.records[origin] as usize]),
-                headers: Vec::new(),
+                headers: Headers::default(),
             });
         }
         Ok(())

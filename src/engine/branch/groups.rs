@@ -61,7 +61,12 @@ impl Groups {
 
     /// All groups, in the order they were first touched.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Group, &[u8])> {
-        self.groups.iter().map(|group| (group, &self.keys[group.key_from..group.key_until]))
+        self.iter_from(0)
+    }
+
+    /// The groups from number `from` on.
+    pub fn iter_from(&self, from: usize) -> impl ExactSizeIterator<Item = (&Group, &[u8])> {
+        self.groups[from..].iter().map(|group| (group, &self.keys[group.key_from..group.key_until]))
     }
 
     /// The group at `number`, and its key.

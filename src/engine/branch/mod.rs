@@ -4,6 +4,7 @@
 pub mod alert;
 pub mod groups;
 pub mod results;
+pub mod sealed;
 pub mod time;
 pub mod window;
 
@@ -14,12 +15,14 @@ use arrow::error::ArrowError;
 
 use super::admit::Admitted;
 use super::rejection::Rejection;
+use crate::avro::SchemaId;
 use crate::avro::encode::EncodeFault;
 use crate::store::StoreFault;
 use crate::tenant::Expression;
 
 pub use alert::AlertBranch;
-pub use window::{SealedWindows, WindowBranch};
+pub use sealed::{SealedPartition, SealedWindows};
+pub use window::WindowBranch;
 
 /// A topic that a branch writes, as far as it has to know it.
 #[derive(Clone, Debug)]
@@ -33,6 +36,11 @@ pub struct OutputTopic {
 }
 
 impl OutputTopic {
+    /// The same topic under a name of its own: workers that counted references of one would wait for each other's caches.
+    fn own(self) -> Self {
+        Self { name: Arc::from(&*self.name), ..self }
+    }
+
     /// Where `key`'s records belong.
     pub fn place(&self, key: &[u8]) -> i32 {
         crate::kafka::partitioner::Partitioner::Murmur2.place(key, self.partitions.max(1)).unwrap_or(0)
@@ -108,7 +116,7 @@ fn refusal(admitted: &Admitted, row: usize, stage: &str, reason: &'static str, d
         stage: stage.to_owned().into(),
         reason,
         detail,
-        schema_id: Some(admitted.schema_ids.value(row)),
+        schema_id: Some(admitted.schema_ids.value(row)).filter(|id| *id != SchemaId::NONE.0),
         reader_schema: None,
     }
 }

@@ -12,14 +12,14 @@ use super::groups::evaluate_states;
 use super::{BranchFault, OutputTopic};
 use crate::avro::encode::Encoder;
 use crate::engine::rejection::header;
-use crate::kafka::{Header, Outgoing, TopicPartition};
+use crate::kafka::{Header, Headers, Outgoing, TopicPartition};
 use crate::store::keys;
 use crate::tenant::Window;
 
-/// A window to be reported: where it belongs and when its latest record was written.
+/// A window to be reported: what it is called, when its latest record was written.
 pub struct Finished<'a> {
-    /// Input partition.
-    pub origin: &'a TopicPartition,
+    /// What all results of its input partition say of themselves: see [`headers`].
+    pub headers: &'a Headers,
     /// Window start in microseconds since 1970.
     pub start_us: i64,
     /// The window's key, as the store has it.
@@ -60,18 +60,22 @@ fn instants(times_us: impl Iterator<Item = i64>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_iter_values(times_us).with_timezone("+00:00"))
 }
 
-/// Result rows as records for the output topic.
+/// The headers of all results of an input partition.
+pub fn headers(origin: &TopicPartition, tenant_version: &str) -> Headers {
+    let header = |name: &str, value: String| Header { name: name.into(), value: Some(value.into_bytes()) };
+    vec![header(header::ORIGIN, origin.to_string()), header(header::TENANT_VERSION, tenant_version.to_owned())].into()
+}
+
+/// Result rows as records for the output topic; none where a record would be too large.
 pub fn records(
     window: &Window,
-    tenant_version: &str,
     topic: &OutputTopic,
     encoder: &mut Encoder,
     windows: &[Finished<'_>],
     rows: &RecordBatch,
-) -> Result<Vec<Outgoing>, BranchFault> {
+) -> Result<Vec<Option<Outgoing>>, BranchFault> {
     let record_keys = record_keys(window, rows).map_err(|source| BranchFault::Compute { branch: window.name.clone(), source })?;
     let values = encoder.encode(rows).map_err(|source| BranchFault::Encode { branch: window.name.clone(), source })?;
-    let version = Header { name: header::TENANT_VERSION.into(), value: Some(tenant_version.as_bytes().to_vec()) };
     let mut records = Vec::with_capacity(windows.len());
     for ((finished, key), value) in windows.iter().zip(record_keys).zip(values) {
         if key.len() + value.len() > topic.record_bytes_max {
@@ -81,17 +85,17 @@ pub fn records(
                 bytes = value.len(),
                 "result is larger than output_bytes_max, not produced"
             );
+            records.push(None);
             continue;
         }
-        let origin = Header { name: header::ORIGIN.into(), value: Some(finished.origin.to_string().into_bytes()) };
-        records.push(Outgoing {
+        records.push(Some(Outgoing {
             topic: topic.name.clone(),
             partition: topic.place(&key),
             key: Some(key),
             value: Some(value),
             timestamp_ms: Outgoing::stamp(finished.latest_ms),
-            headers: vec![origin, version.clone()],
-        });
+            headers: finished.headers.clone(),
+        }));
     }
     Ok(records)
 }
@@ -102,14 +106,14 @@ fn record_keys(window: &Window, rows: &RecordBatch) -> Result<Vec<Bytes>, ArrowE
         .iter()
         .map(|column| Ok(cast(column, &DataType::Utf8)?.as_string::<i32>().clone()))
         .collect::<Result<_, ArrowError>>()?;
-    let key_of = |row: usize| -> Bytes {
-        match texts.as_slice() {
-            [only] => Bytes::copy_from_slice(only.value(row).as_bytes()),
-            several => {
-                let parts: Vec<&str> = several.iter().map(|column| column.value(row)).collect();
-                Bytes::from(serde_json::Value::from(parts).to_string())
-            }
-        }
+    if let [only] = texts.as_slice() {
+        let all = Bytes::copy_from_slice(only.value_data());
+        let ends = only.value_offsets().windows(2);
+        return Ok(ends.map(|of| all.slice(of[0] as usize..of[1] as usize)).collect());
+    }
+    let key_of = |row: usize| {
+        let parts: Vec<&str> = texts.iter().map(|column| column.value(row)).collect();
+        Bytes::from(serde_json::Value::from(parts).to_string())
     };
     Ok((0..rows.num_rows()).map(key_of).collect())
 }

@@ -14,13 +14,14 @@ use datafusion_common::DataFusionError;
 
 use super::groups::Groups;
 use super::results::{self, Finished};
+use super::sealed::{KeyBuffer, SealedPartition, SealedWindows};
 use super::time::{closes_at, last_closed_start, window_start};
 use super::{BranchFault, OutputTopic, expression_failed, passing, refusal};
 use crate::avro::encode::{Encoder, StateCodec};
 use crate::engine::admit::Admitted;
 use crate::engine::rejection::Rejection;
-use crate::kafka::{Outgoing, Run, TopicPartition};
-use crate::store::{Entry, StateChange, StateStore, WindowStoreId, keys};
+use crate::kafka::{Headers, Run, TopicPartition};
+use crate::store::{Entry, StateStore, WindowStoreId, keys};
 use crate::tenant::expression::evaluate_physical_rows;
 use crate::tenant::{Emit, Tenant, Window};
 
@@ -46,22 +47,13 @@ struct Place {
     partition: TopicPartition,
     store: WindowStoreId,
     changelog: Arc<str>,
+    /// Of all results.
+    headers: Headers,
     /// All windows with starts up to here are closed and gone from the store.
     swept_until: Option<i64>,
     /// The same after the epoch that is being committed.
     sweeping_until: Option<i64>,
     is_open: bool,
-}
-
-/// What an epoch makes of a window.
-#[derive(Debug, Default)]
-pub struct SealedWindows {
-    /// Results for the output topic.
-    pub results: Vec<Outgoing>,
-    /// Last values and tombstones for the changelogs.
-    pub changelog: Vec<Outgoing>,
-    /// The same for the store.
-    pub states: Vec<StateChange>,
 }
 
 /// The row that store and changelog keep: the latest Kafka timestamp, then the aggregates' states.
@@ -78,7 +70,7 @@ impl WindowBranch {
         let row_schema = row_schema(declared);
         let codec = StateCodec::new(&row_schema).map_err(|error| BranchFault::State { branch: stage.clone(), cause: error.to_string() })?;
         let groups = Groups::new(declared).map_err(|error| BranchFault::Aggregate { branch: stage.clone(), cause: error.to_string() })?;
-        Ok(Self { window, topic, encoder, codec, row_schema, stage, places: Vec::new(), groups, tenant })
+        Ok(Self { window, topic: topic.own(), encoder, codec, row_schema, stage, places: Vec::new(), groups, tenant })
     }
 
     /// Index of the source that feeds it.
@@ -94,7 +86,9 @@ impl WindowBranch {
     /// Starts to keep the windows of a restored partition; those that start up to `swept_until` are closed and gone.
     pub fn open(&mut self, partition: &TopicPartition, store: WindowStoreId, changelog: Arc<str>, swept_until: Option<i64>) {
         self.close(partition);
-        self.places.push(Place { partition: partition.clone(), store, changelog, swept_until, sweeping_until: None, is_open: true });
+        let headers = results::headers(partition, &self.tenant.version);
+        let partition = partition.clone();
+        self.places.push(Place { partition, store, changelog, headers, swept_until, sweeping_until: None, is_open: true });
     }
 
     /// Gives a partition up. No epoch may be open.
@@ -220,9 +214,7 @@ impl WindowBranch {
         if from == self.groups.len() {
             return Ok(());
         }
-        let stored_keys: Vec<Vec<u8>> =
-            self.groups.iter().skip(from).map(|(group, key)| self.store_key(group.partition, group.start_us, key)).collect();
-        let states = store.states(&stored_keys)?;
+        let states = store.states(&self.store_keys(from))?;
         let found: Vec<(usize, Vec<u8>)> = states.into_iter().zip(from..).filter_map(|(state, number)| Some((number, state?))).collect();
         if found.is_empty() {
             return Ok(());
@@ -240,7 +232,8 @@ impl WindowBranch {
         stream_times: &dyn Fn(&TopicPartition) -> Option<i64>,
         store: &dyn StateStore,
     ) -> Result<SealedWindows, BranchFault> {
-        let mut sealed = SealedWindows::default();
+        let partitions = self.places.iter().map(|place| SealedPartition::new(place.partition.clone())).collect();
+        let mut sealed = SealedWindows { partitions, states: Vec::with_capacity(self.groups.len()) };
         let bounds: Vec<Option<i64>> = self
             .places
             .iter()
@@ -268,12 +261,16 @@ impl WindowBranch {
         let states = states.map_err(|error| BranchFault::State { branch: self.stage.clone(), cause: error.to_string() })?;
         let is_closed: Vec<bool> =
             self.groups.iter().map(|(group, _)| bounds[group.partition].is_some_and(|bound| group.start_us <= bound)).collect();
-        for (((group, key), state), is_closed) in self.groups.iter().zip(states).zip(&is_closed) {
+        let mut keys = KeyBuffer::default();
+        for (group, key) in self.groups.iter() {
             let place = &self.places[group.partition];
-            match is_closed {
-                true if group.was_stored => sealed.forget(place, group.start_us, key, group.latest_ms),
-                true => {}
-                false => sealed.keep(place, group.start_us, key, group.latest_ms, state),
+            keys.push(place.store.0, place.partition.partition, group.start_us, key);
+        }
+        for ((((group, _), keys), state), is_closed) in self.groups.iter().zip(keys.finish()).zip(states).zip(&is_closed) {
+            // What is closed and was never stored is nowhere to be taken away.
+            if !is_closed || group.was_stored {
+                let changelog = &self.places[group.partition].changelog;
+                sealed.put(group.partition, changelog, keys, group.latest_ms, (!is_closed).then_some(state));
             }
         }
         let is_due: Vec<bool> = match self.declared().emit {
@@ -290,7 +287,7 @@ impl WindowBranch {
             .iter()
             .map(|number| {
                 let (group, key) = self.groups.get(*number);
-                Finished { origin: &self.places[group.partition].partition, start_us: group.start_us, key, latest_ms: group.latest_ms }
+                Finished { headers: &self.places[group.partition].headers, start_us: group.start_us, key, latest_ms: group.latest_ms }
             })
             .collect();
         if windows.is_empty() {
@@ -300,7 +297,10 @@ impl WindowBranch {
         let states: Result<Vec<ArrayRef>, ArrowError> = columns.iter().map(|column| filter(column, &mask)).collect();
         let states = states.map_err(|source| BranchFault::Compute { branch: self.stage.clone(), source })?;
         let rows = results::rows(window, &windows, &states)?;
-        sealed.results.extend(results::records(window, &self.tenant.version, &self.topic, &mut self.encoder, &windows, &rows)?);
+        let records = results::records(window, &self.topic, &mut self.encoder, &windows, &rows)?;
+        for (number, record) in due.iter().zip(records) {
+            sealed.partitions[self.groups.get(*number).0.partition].results.extend(record);
+        }
         Ok(())
     }
 
@@ -324,21 +324,26 @@ impl WindowBranch {
             return Ok(());
         }
         let (latest, states) = self.decode(closed.iter().map(|entry| entry.state.as_slice()))?;
-        for (entry, latest_ms) in closed.iter().zip(latest.values()) {
-            sealed.forget(&self.places[place], entry.start_us, &entry.key, *latest_ms);
+        let mut keys = KeyBuffer::default();
+        for entry in &closed {
+            keys.push(self.places[place].store.0, partition, entry.start_us, &entry.key);
+        }
+        for (keys, latest_ms) in keys.finish().zip(latest.values()) {
+            sealed.put(place, &self.places[place].changelog, keys, *latest_ms, None);
         }
         if self.declared().emit == Emit::Updates {
             return Ok(());
         }
-        let origin = self.places[place].partition.clone();
+        let headers = &self.places[place].headers;
         let windows: Vec<Finished<'_>> = closed
             .iter()
             .zip(latest.values())
-            .map(|(entry, latest_ms)| Finished { origin: &origin, start_us: entry.start_us, key: &entry.key, latest_ms: *latest_ms })
+            .map(|(entry, latest_ms)| Finished { headers, start_us: entry.start_us, key: &entry.key, latest_ms: *latest_ms })
             .collect();
         let window = &self.tenant.windows[self.window];
         let rows = results::rows(window, &windows, &states)?;
-        sealed.results.extend(results::records(window, &self.tenant.version, &self.topic, &mut self.encoder, &windows, &rows)?);
+        let records = results::records(window, &self.topic, &mut self.encoder, &windows, &rows)?;
+        sealed.partitions[place].results.extend(records.into_iter().flatten());
         Ok(())
     }
 
@@ -375,8 +380,18 @@ impl WindowBranch {
         found.ok_or_else(|| BranchFault::State { branch: self.stage.clone(), cause: format!("{partition} was not restored (EOS-4)") })
     }
 
-    fn store_key(&self, place: usize, start_us: i64, key: &[u8]) -> Vec<u8> {
-        keys::window_key(self.places[place].store.0, self.places[place].partition.partition, start_us, key)
+    /// The store's keys of the groups from number `from` on, in one buffer.
+    fn store_keys(&self, from: usize) -> Vec<Bytes> {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(self.groups.len() - from);
+        for (group, key) in self.groups.iter_from(from) {
+            let place = &self.places[group.partition];
+            keys::append_window_key(&mut bytes, place.store.0, place.partition.partition, group.start_us, key);
+            ends.push(bytes.len());
+        }
+        let bytes = Bytes::from(bytes);
+        let begins = std::iter::once(0).chain(ends.iter().copied());
+        begins.zip(&ends).map(|(begin, end)| bytes.slice(begin..*end)).collect()
     }
 
     /// Stored states as columns: the latest timestamps, and the aggregates' states.
@@ -394,29 +409,6 @@ impl WindowBranch {
 
     fn aggregate(&self, error: DataFusionError) -> BranchFault {
         BranchFault::Aggregate { branch: self.stage.clone(), cause: error.to_string() }
-    }
-}
-
-impl SealedWindows {
-    fn keep(&mut self, place: &Place, start_us: i64, key: &[u8], latest_ms: i64, state: Bytes) {
-        self.states.push((keys::window_key(place.store.0, place.partition.partition, start_us, key), Some(state.to_vec())));
-        self.log(place, start_us, key, latest_ms, Some(state));
-    }
-
-    fn forget(&mut self, place: &Place, start_us: i64, key: &[u8], latest_ms: i64) {
-        self.states.push((keys::window_key(place.store.0, place.partition.partition, start_us, key), None));
-        self.log(place, start_us, key, latest_ms, None);
-    }
-
-    fn log(&mut self, place: &Place, start_us: i64, key: &[u8], latest_ms: i64, value: Option<Bytes>) {
-        self.changelog.push(Outgoing {
-            topic: place.changelog.clone(),
-            partition: place.partition.partition,
-            key: Some(keys::changelog_key(start_us, key).into()),
-            value,
-            timestamp_ms: Outgoing::stamp(latest_ms),
-            headers: Vec::new(),
-        });
     }
 }
 

@@ -72,7 +72,7 @@ impl Claims {
         }
     }
 
-    /// Topics that Testudo names: dead letters, ledger, verdicts on schemas, events and changelogs.
+    /// Topics that Testudo names: dead letters, ledger, verdicts on schemas, events, which generation counts, and changelogs.
     fn derived(
         &mut self,
         path: &Path,
@@ -81,9 +81,13 @@ impl Claims {
         inputs: &BTreeMap<&str, &Located<String>>,
         findings: &mut Findings,
     ) {
-        for (ending, what) in
-            [("dead-letters", "dead letters"), ("ledger", "ledger"), ("schemas", "verdicts on schemas"), ("events", "events")]
-        {
+        for (ending, what) in [
+            ("dead-letters", "dead letters"),
+            ("ledger", "ledger"),
+            ("schemas", "verdicts on schemas"),
+            ("events", "events"),
+            ("generation", "generation"),
+        ] {
             let topic = format!("{}-{ending}", tenant.value);
             if let Some(source) = inputs.get(topic.as_str()) {
                 findings.fault(*source, format!("topic `{topic}` holds the tenant's own {what}: it cannot be its input"));

@@ -12,6 +12,7 @@ mod sql;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::expression::Compiler;
 use super::fault::{Fault, Faults, Position};
@@ -142,6 +143,7 @@ fn tenant(path: &Path, tree: &Table, raw: &TenantFile, compiler: &Compiler, find
         windows: windows.into_iter().collect::<Option<_>>()?,
         collections: collections.into_iter().collect::<Option<_>>()?,
         sources,
+        generation: OnceLock::new(),
     })
 }
 

@@ -16,7 +16,7 @@ use crate::tenant::expression::types::sql_type;
 use crate::tenant::expression::{Compiler, Expression};
 use crate::tenant::file::RawSource;
 use crate::tenant::located::{Findings, Located};
-use crate::tenant::model::{NonFinite, OnNewSchema, Source};
+use crate::tenant::model::{Format, NonFinite, OnNewSchema, Source};
 use crate::tenant::names;
 use crate::tenant::subject::SubjectNaming;
 
@@ -40,6 +40,7 @@ pub(super) struct SourceDraft {
     partitioner: Partitioner,
     non_finite: NonFinite,
     record_bytes_max: usize,
+    format: Format,
     on_new_schema: OnNewSchema,
     subject: SubjectNaming,
     records: Vec<String>,
@@ -75,6 +76,7 @@ impl SourceDraft {
             partitioner: self.partitioner,
             non_finite: self.non_finite,
             record_bytes_max: self.record_bytes_max,
+            format: self.format,
             on_new_schema: self.on_new_schema,
             subject: self.subject,
             records: self.records,
@@ -102,11 +104,25 @@ pub(super) fn check(path: &Path, raw: &RawSource, compiler: &Compiler, findings:
         partitioner: raw.partitioner.unwrap_or_default(),
         non_finite: raw.non_finite.unwrap_or(NonFinite::Refuse),
         record_bytes_max: raw.record_bytes_max.as_ref().map_or(RECORD_BYTES_MAX, |bytes| record_bytes_max(bytes, findings)),
+        format: format(raw, findings),
         on_new_schema: raw.on_new_schema.unwrap_or_default(),
         subject: raw.subject.unwrap_or_default(),
         records,
         schema_file: schema_at(path, raw).map(|(_, file)| file).unwrap_or_default(),
     }
+}
+
+/// The declared format. Without registered schemas nothing can be said about them.
+fn format(raw: &RawSource, findings: &mut Findings) -> Format {
+    let format = raw.format.as_ref().map(|format| format.value).unwrap_or_default();
+    if format.schemas().is_none() {
+        for key in &raw.of_registry {
+            let message =
+                format!("`{}` says something about registered schemas; records of format \"{}\" have none", key.value, format.word());
+            findings.fault(key, message).help("drop it; the reader schema alone says what is read");
+        }
+    }
+    format
 }
 
 /// The record types that a source reads: those declared, else the reader schema's own.

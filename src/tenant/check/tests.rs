@@ -404,3 +404,17 @@ fn a_missing_schema_says_where_it_was_looked_for() {
     assert!(faults.contains("the reader schema cannot be read from tenants/../avro/even-value.avsc"), "{faults}");
     assert!(faults.contains("or say where it is: source.in.schema"), "{faults}");
 }
+
+#[test]
+fn a_format_without_schemas_leaves_nothing_to_say_about_them() {
+    let json = |more: &str| SMALL.replace("key =", &format!("format = \"json\"\n{more}key ="));
+
+    let tenant = tenant_of(json(""));
+
+    assert_eq!(tenant.sources[0].format, crate::tenant::Format::Json);
+    assert_eq!(tenant.sources[0].subjects(), Vec::<String>::new());
+    let faults = faults_of(&json("on_new_schema = \"hold\"\nsubject = \"record\"\n"));
+    assert!(faults.contains("`on_new_schema` says something about registered schemas") && faults.contains("`subject` says"), "{faults}");
+    let faults = faults_of(&SMALL.replace("key =", "format = \"jsn\"\nkey ="));
+    assert!(faults.contains("`jsn` is none of avro, json-schema, protobuf, json"), "{faults}");
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use testudo::kafka::{
     Broker, Failure, NewTopic, Position, Reaction, Read, RunBuilder, TopicDescription, TopicId, TopicPartition, TopicReader, Watermarks,
 };
+use testudo::planted::Bug;
 
 use super::consumer::{ModelConsumer, push};
 use super::link::Link;
@@ -98,7 +99,7 @@ impl TopicReader for ModelReader {
         }
         let (read, position) = {
             let mut cluster = self.link.shared.cluster();
-            let is_dirty = cluster.planted == Some(Planted::OpenChangelogIsRead);
+            let is_dirty = Bug::UncommittedRestore.is_planted();
             let most = 1 + cluster.random.below(records_max.min(40));
             let log = cluster.log(&partition);
             let end = log.stable_end();

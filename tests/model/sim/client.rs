@@ -4,7 +4,7 @@
 //! ends while an event is out is not told of: the client joins as a new member then, and still says that it owns what it had.
 //!
 //! # Source
-//! librdkafka's `rdkafka_cgrp.c`, cooperative protocol.
+//! librdkafka's `rdkafka_cgrp.c`, cooperative and eager protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -58,6 +58,8 @@ pub struct Client {
     pub process: Process,
     /// Its name as a static member.
     pub instance: Option<String>,
+    /// It gives up all it has before it joins again.
+    is_eager: bool,
     /// Its membership, as far as it knows.
     pub membership: Membership,
     /// Partitions it was told to assign.
@@ -76,10 +78,11 @@ pub struct Client {
 
 impl Client {
     /// A client that has subscribed.
-    pub fn new(process: Process, instance: Option<String>, now: Duration) -> Self {
+    pub fn new(process: Process, instance: Option<String>, is_eager: bool, now: Duration) -> Self {
         Self {
             process,
             instance,
+            is_eager,
             membership: Membership::none(),
             fetching: BTreeMap::new(),
             event: None,
@@ -141,6 +144,10 @@ impl Client {
             },
             Join::Done => match group.heartbeat(&self.membership) {
                 Ok(()) => {}
+                Err(GroupFault::Rebalancing) if self.is_eager && !self.fetching.is_empty() => {
+                    self.joins_again = true;
+                    self.event = Some((Rebalance::Revoked(self.owned().into_iter().collect()), false));
+                }
                 Err(GroupFault::Rebalancing) => self.join = Join::Due,
                 Err(fault) => self.lose(fault),
             },

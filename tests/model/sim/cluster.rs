@@ -68,6 +68,8 @@ pub struct Cluster {
     pub random: Random,
     /// The bug that is put in.
     pub planted: Option<Planted>,
+    /// Whether consumers are eager.
+    pub is_eager: bool,
     /// Topics by name.
     pub topics: BTreeMap<Arc<str>, Topic>,
     /// The transaction coordinator.
@@ -94,6 +96,7 @@ impl Cluster {
             chances: Chances::new(plan.seed, plan.faults),
             random: Random::new(plan.seed, 1),
             planted: plan.planted,
+            is_eager: plan.is_eager,
             topics: BTreeMap::new(),
             coordinator: Coordinator::default(),
             group: Group::default(),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testudo::kafka::{
-    Failure, GroupConsumer, Offset, Polled, Position, Reaction, Rebalance, RunBuilder, Slice, TopicPartition, Watermarks,
+    Failure, GroupConsumer, Holding, Offset, Polled, Position, Reaction, Rebalance, RunBuilder, Slice, TopicPartition, Watermarks,
 };
+use testudo::planted::Bug;
 
 use super::client::Client;
 use super::faults::Fault;
@@ -18,8 +19,7 @@ use super::planted::Planted;
 pub struct ModelConsumer {
     link: Link,
     number: u64,
-    /// The member id under which it was told to assign what it has.
-    holds_as: Option<String>,
+    holding: Holding,
 }
 
 impl ModelConsumer {
@@ -34,10 +34,11 @@ impl ModelConsumer {
             });
             cluster.shared_out = partitions.collect();
             let number = cluster.clients.keys().last().map_or(0, |last| last + 1);
-            cluster.clients.insert(number, Client::new(link.process, instance.map(str::to_owned), now));
+            let client = Client::new(link.process, instance.map(str::to_owned), cluster.is_eager, now);
+            cluster.clients.insert(number, client);
             number
         };
-        Self { link, number, holds_as: None }
+        Self { link, number, holding: Holding::default() }
     }
 
     fn with_client<T>(&self, act: impl FnOnce(&mut Client) -> T) -> Result<T, Failure> {
@@ -52,24 +53,16 @@ impl ModelConsumer {
         self.link.may_crash(attempted)
     }
 
-    /// A client whose session ended while a rebalance was unanswered joins as a new member and keeps its partitions, without a word:
-    /// somebody else may have worked on them since.
     fn is_who_it_was(&self, attempted: &str) -> Result<(), Failure> {
         let is_told = |client: &mut Client| matches!(client.event, Some((Rebalance::Lost(_), _)));
         let (member, is_told) = self.with_client(|client| (client.membership.member.clone(), is_told(client)))?;
-        let is_another = self.holds_as.as_ref().is_some_and(|before| *before != member);
-        match is_another && !is_told && self.link.shared.cluster().planted != Some(Planted::NewMemberGoesOn) {
-            true => {
-                Err(Failure::new(Reaction::Rejoin, attempted, "this consumer has become another member, and holds what the old one had"))
-            }
-            false => Ok(()),
-        }
+        self.holding.check(Some(&member), is_told, attempted)
     }
 
     /// Records of the partitions that are fetched, at most `most`.
     fn fetch(&self, most: usize) -> Result<Slice, Failure> {
         let mut cluster = self.link.shared.cluster();
-        let is_dirty = cluster.planted == Some(Planted::OpenInputIsRead);
+        let is_dirty = Bug::UncommittedRead.is_planted();
         let Some(client) = cluster.clients.get(&self.number) else { return Ok(Slice::default()) };
         let fetching: Vec<(TopicPartition, i64)> = client
             .fetching
@@ -156,19 +149,14 @@ impl GroupConsumer for ModelConsumer {
             client.answer_assigned(partitions.iter().map(|(partition, position)| (partition.clone(), position.0)));
             client.membership.member.clone()
         })?;
-        if !partitions.is_empty() {
-            self.holds_as.get_or_insert(member);
-        }
+        self.holding.take(partitions.iter().map(|(partition, _)| partition.clone()), || Some(member));
         Ok(())
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Failure> {
         self.local("unassign")?;
-        let has_any = self.with_client(|client| {
-            client.answer_released(partitions);
-            !client.fetching.is_empty()
-        })?;
-        self.holds_as = self.holds_as.take().filter(|_| has_any);
+        self.with_client(|client| client.answer_released(partitions))?;
+        self.holding.give_up(partitions);
         Ok(())
     }
 
@@ -245,6 +233,11 @@ impl GroupConsumer for ModelConsumer {
 
     fn known_end(&mut self, partition: &TopicPartition) -> Option<Position> {
         Some(Position(self.link.shared.cluster().log(partition).next))
+    }
+
+    fn unowned(&mut self, _: &[TopicPartition], _: Duration) -> Result<Vec<TopicPartition>, Failure> {
+        // The model's coordinator begins the second round of a rebalance itself, so it leaves nothing without an owner.
+        Ok(Vec::new())
     }
 
     fn group(&mut self) -> Result<Membership, Failure> {

@@ -12,8 +12,9 @@ use testudo::store::{ChangelogProgress, LoggedProgress, StateStore};
 use super::client::Process;
 use super::cluster::Cluster;
 use super::disk::{Disk, OpenDisk};
+use super::faults::Faults;
 use super::input;
-use super::instance::Parts;
+use super::instance::{Parts, settings};
 use super::link::{Link, Shared};
 use super::log::Entry;
 use super::plan::Plan;
@@ -62,7 +63,7 @@ impl From<&Entry> for Produced {
 
 /// Recomputes a run from the input that its cluster holds.
 pub fn expected(ran: &Cluster) -> Expected {
-    let calm = Plan { seed: 0, records: 0, steps: 0, machines: 1, workers: 1, is_static: false, faults: Default::default(), planted: None };
+    let calm = Plan { machines: 1, faults: Faults::default(), ..Plan::of_seed(0) };
     let mut cluster = Cluster::new(&calm, false);
     cluster.create(&input::topic(), 0);
     cluster.chances.is_healed = true;
@@ -70,7 +71,7 @@ pub fn expected(ran: &Cluster) -> Expected {
     let registry = Registry::new(shared.clone());
     let process = Process { machine: 0, incarnation: 0 };
     let disk = Arc::new(Disk::default());
-    let parts = Parts::prepare(&shared, &registry, process, &disk, &Arc::default(), false).expect("a calm cluster");
+    let parts = Parts::prepare(&shared, &registry, process, &disk, &Arc::default(), settings(false, false)).expect("a calm cluster");
     judge_all(parts.gate(), &registry);
     let mut processor = parts.job().processor("calm").expect("a processor");
     let mut expected = Expected::default();

@@ -51,11 +51,15 @@ pub enum Fault {
     Upstream,
     /// The registry takes its time.
     SlowRegistry,
+    /// The registry answers with an error.
+    FailingRegistry,
+    /// A replica of the registry that lags does not know a schema yet.
+    LaggingRegistry,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Crash,
         Self::PowerLoss,
         Self::DiskLoss,
@@ -79,6 +83,8 @@ impl Fault {
         Self::Truncation,
         Self::Upstream,
         Self::SlowRegistry,
+        Self::FailingRegistry,
+        Self::LaggingRegistry,
     ];
 
     /// Its name in a plan.
@@ -107,6 +113,8 @@ impl Fault {
             Self::Truncation => "truncation",
             Self::Upstream => "upstream",
             Self::SlowRegistry => "slow-registry",
+            Self::FailingRegistry => "failing-registry",
+            Self::LaggingRegistry => "lagging-registry",
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use testudo::kafka::{NewTopic, Outgoing, TopicPartition};
+use testudo::kafka::{Headers, NewTopic, Outgoing, TopicPartition};
 use testudo::tenant::Tenant;
 
 use super::cluster::Cluster;
@@ -160,7 +160,7 @@ impl Feed {
             _ => Some(Bytes::from(framed(id, &datum))),
         };
         let key = Some(Bytes::from(device.into_bytes()));
-        Outgoing { topic: "in".into(), partition: partition as i32, key, value, timestamp_ms: NOW_MS + number, headers: Vec::new() }
+        Outgoing { topic: "in".into(), partition: partition as i32, key, value, timestamp_ms: NOW_MS + number, headers: Headers::default() }
     }
 }
 

@@ -91,8 +91,8 @@ pub struct Parts {
 }
 
 /// How the engine is set in the simulation.
-pub fn settings(is_static: bool) -> Settings {
-    Settings { workers: 1, commit_pause_ms: 5, static_membership: is_static, ledger: false, ..Settings::default() }
+pub fn settings(is_static: bool, has_ledger: bool) -> Settings {
+    Settings { workers: 1, commit_pause_ms: 5, static_membership: is_static, ledger: has_ledger, ..Settings::default() }
 }
 
 impl Parts {
@@ -103,10 +103,10 @@ impl Parts {
         process: Process,
         disk: &Arc<Disk>,
         stop: &Arc<AtomicBool>,
-        is_static: bool,
+        settings: Settings,
     ) -> Result<Self, JobFault> {
         let link = Link { shared: shared.clone(), process };
-        let (tenant, settings) = (zoo_tenant(), settings(is_static));
+        let tenant = zoo_tenant();
         let broker = ModelBroker::new(link.clone(), settings.transaction_timeout());
         let metrics = TenantMetrics::new(&Metrics::new(), &tenant.name);
         let status = Arc::new(Status::new(metrics.clone(), Health::default().component("tenant")));

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use testudo::kafka::TopicPartition;
+use testudo::ledger::{Hasher, Sum, Transaction};
 use testudo::store::keys::{ChangelogKey, read_changelog_key, window_key};
 
 use super::cluster::Cluster;
-use super::disk::Contents;
 use super::expected::{Expected, Produced, folded, logged};
 use super::tail::Tail;
 use super::updates::{by_window, start_and_count};
+use crate::harness::Maps;
 
 /// What a judge says.
 pub type Judgement = Result<(), String>;
@@ -21,7 +22,7 @@ pub struct Case<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
     /// The disks, by machine.
-    pub disks: &'a [Contents],
+    pub disks: &'a [Maps],
     /// What should be.
     pub expected: &'a Expected,
     /// What was read on the way.
@@ -40,6 +41,7 @@ impl Case<'_> {
         self.updates_end_right_and_only_grow("updated")?;
         self.changelogs_fold_to_the_state()?;
         self.progress_never_goes_back()?;
+        self.the_ledger_adds_up()?;
         self.owners_have_the_state()
     }
 
@@ -75,6 +77,54 @@ impl Case<'_> {
                 self.cluster.group.positions(std::slice::from_ref(partition), true).map_err(|fault| format!("{partition}: {fault:?}"))?[0];
             if position != Some(*wanted) {
                 return Err(format!("the group stands at {position:?} in {partition}, the input ends at {wanted}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ledger, where there is one: the ranges of a partition follow each other up to the group's position, and what they took and
+    /// produced adds up to what is there.
+    fn the_ledger_adds_up(&self) -> Judgement {
+        let Some(ledger) = self.cluster.topics.get("zoo-ledger") else { return Ok(()) };
+        let mut hasher = Hasher::default();
+        let (mut ends, mut produced) = (BTreeMap::new(), BTreeMap::<TopicPartition, Sum>::new());
+        for entry in ledger.logs[0].committed() {
+            let transaction =
+                Transaction::decode(entry.value.as_deref().unwrap_or_default()).map_err(|unreadable| unreadable.to_string())?;
+            for range in &transaction.inputs {
+                let (partition, first, end) = (&range.partition, range.first.0, range.end.0);
+                let told =
+                    || format!("{} #{} tells of {partition} from {first} to {end}", transaction.transactional_id, transaction.sequence);
+                if let Some(before) = ends.insert(partition.clone(), end).filter(|before| *before != first) {
+                    return Err(format!("{}, the range before ended at {before}", told()));
+                }
+                let mut taken = Sum::default();
+                let log = &self.cluster.topics[&partition.topic].logs[partition.partition as usize];
+                for record in log.committed().into_iter().filter(|record| (first..end).contains(&record.offset)) {
+                    taken.add(hasher.input(record.offset, record.timestamp_ms, record.key.as_deref(), record.value.as_deref()));
+                }
+                if taken != range.taken {
+                    return Err(format!("{} and took {:?}, there are {taken:?}", told(), range.taken));
+                }
+                range.outputs.iter().for_each(|(partition, sum)| *produced.entry(partition.clone()).or_default() += *sum);
+            }
+        }
+        for (partition, (position, _)) in &self.expected.progress {
+            if ends.get(partition) != Some(position) {
+                return Err(format!("the ledger has {partition} up to {:?}, the group stands at {position}", ends.get(partition)));
+            }
+        }
+        for (name, topic) in self.cluster.topics.iter().filter(|(name, _)| !["in", "zoo-ledger"].contains(&&***name)) {
+            for (number, log) in topic.logs.iter().enumerate() {
+                let mut found = Sum::default();
+                for record in log.committed() {
+                    let headers = record.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref().unwrap_or_default()));
+                    found.add(hasher.output(record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers));
+                }
+                let told = produced.get(&TopicPartition::new(name.clone(), number as i32)).copied().unwrap_or_default();
+                if found != told {
+                    return Err(format!("the ledger tells of {told:?} in {name}/{number}, there are {found:?}"));
+                }
             }
         }
         Ok(())
@@ -204,7 +254,7 @@ impl Case<'_> {
         unowned.map_or(Ok(()), |partition| Err(format!("nobody owns {partition}")))
     }
 
-    fn owner_has_the_state(&self, partition: &TopicPartition, disk: &Contents) -> Judgement {
+    fn owner_has_the_state(&self, partition: &TopicPartition, disk: &Maps) -> Judgement {
         let of = |states: &BTreeMap<Vec<u8>, Vec<u8>>| -> BTreeMap<Vec<u8>, Vec<u8>> {
             let is_its = |key: &[u8]| testudo::store::keys::read_window_key(key).is_some_and(|key| key.partition == partition.partition);
             states.iter().filter(|(key, _)| is_its(key)).map(|(key, state)| (key.clone(), state.clone())).collect()

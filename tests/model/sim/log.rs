@@ -151,7 +151,7 @@ impl Log {
             timestamp_ms: record.timestamp_ms,
             key: record.key.clone(),
             value: record.value.clone(),
-            headers: record.headers.clone(),
+            headers: record.headers.to_vec(),
             fate,
             producer,
         });

@@ -11,7 +11,9 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use testudo::mongo::settings::Bounds;
 use testudo::mongo::statement::{Form, commands, rounds};
 use testudo::mongo::{Rule, Source, Update};
+use testudo::planted::on_this_thread;
 
+use super::planted::OF_SINKS;
 use super::random::Random;
 
 /// Windows whose results are written.
@@ -79,6 +81,7 @@ fn apply(operator: &str, operands: &[Bson], root: &Document) -> Option<Bson> {
         "$eq" => Bson::Boolean(is_equal(value(0), value(1))),
         "$ne" => Bson::Boolean(!is_equal(value(0), value(1))),
         "$lt" => Bson::Boolean(number(value(0)) < number(value(1))),
+        "$gt" => Bson::Boolean(number(value(0)) > number(value(1))),
         other => panic!("the model does not know {other}"),
     })
 }
@@ -144,26 +147,36 @@ impl Reading {
     }
 }
 
-/// SINK-1: two sinks, one of them a zombie, each reading again from where it committed last: the newest result of each window stays.
+/// What two sinks leave, one of them a zombie, each reading again from where it committed last; and what should be there: the newest
+/// result of each window.
+fn left_and_wanted(seed: u64) -> (BTreeMap<String, Document>, BTreeMap<String, Document>) {
+    let mut random = Random::new(seed, 7);
+    let results: Vec<Update> = (0..RESULTS).map(|offset| result(offset as i64, &mut random)).collect();
+    let mut collection = Collection::default();
+    let mut sinks = [Reading { next: 0, committed: 0 }, Reading { next: 0, committed: 0 }];
+    while sinks.iter().any(|sink| sink.next < results.len()) {
+        let sink = random.below(2);
+        sinks[sink].write(&results, &mut collection, &mut random);
+    }
+    let newest = results.iter().map(|update| {
+        let document = Document::try_from(update.document.clone()).expect("valid BSON");
+        (document.get("_id").expect("an _id").to_string(), document)
+    });
+    (collection.documents, newest.collect())
+}
+
+/// SINK-1.
 #[test]
 fn results_written_in_any_order_of_redelivery_leave_the_newest() {
     for seed in 0..500 {
-        let mut random = Random::new(seed, 7);
-        let results: Vec<Update> = (0..RESULTS).map(|offset| result(offset as i64, &mut random)).collect();
-        let mut collection = Collection::default();
-        let mut sinks = [Reading { next: 0, committed: 0 }, Reading { next: 0, committed: 0 }];
-        while sinks.iter().any(|sink| sink.next < results.len()) {
-            let sink = random.below(2);
-            sinks[sink].write(&results, &mut collection, &mut random);
-        }
-
-        let newest: BTreeMap<String, Document> = results
-            .iter()
-            .map(|update| {
-                let document = Document::try_from(update.document.clone()).expect("valid BSON");
-                (document.get("_id").expect("an _id").to_string(), document)
-            })
-            .collect();
-        assert_eq!(collection.documents, newest, "seed {seed}");
+        let (left, wanted) = left_and_wanted(seed);
+        assert_eq!(left, wanted, "seed {seed}");
     }
+}
+
+#[cfg_attr(not(feature = "failpoints"), ignore = "bugs are planted by failpoints")]
+#[test]
+fn the_planted_bug_of_sinks_is_found() {
+    let (left, wanted) = on_this_thread(Some(OF_SINKS), || left_and_wanted(0));
+    assert_ne!(left, wanted);
 }

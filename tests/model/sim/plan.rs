@@ -22,6 +22,10 @@ pub struct Plan {
     pub workers: usize,
     /// Whether workers are static members of their group.
     pub is_static: bool,
+    /// Whether members give everything up before each rebalance, as the eager protocol has it; else they are cooperative.
+    pub is_eager: bool,
+    /// Whether every transaction writes a record of itself.
+    pub has_ledger: bool,
     /// Faults that may strike.
     pub faults: Faults,
     /// A bug that is put in on purpose.
@@ -43,6 +47,8 @@ impl Plan {
             machines: 1 + random.below(3),
             workers: 1 + random.below(2),
             is_static: random.permille(250),
+            is_eager: random.permille(200),
+            has_ledger: random.permille(300),
             faults,
             planted: None,
         }
@@ -54,16 +60,18 @@ impl fmt::Display for Plan {
         let words: Vec<&str> = self.faults.iter().map(Fault::word).collect();
         write!(
             f,
-            "seed={} records={} steps={} machines={} workers={} static={} faults={}",
+            "seed={} records={} steps={} machines={} workers={} static={} eager={} ledger={} faults={}",
             self.seed,
             self.records,
             self.steps,
             self.machines,
             self.workers,
             u8::from(self.is_static),
+            u8::from(self.is_eager),
+            u8::from(self.has_ledger),
             words.join(",")
         )?;
-        self.planted.map_or(Ok(()), |planted| write!(f, " planted={planted:?}"))
+        self.planted.map_or(Ok(()), |planted| write!(f, " planted={}", planted.word()))
     }
 }
 
@@ -79,7 +87,10 @@ impl FromStr for Plan {
         plan.steps = number("steps")?.map_or(plan.steps, |steps| steps as usize);
         plan.machines = number("machines")?.map_or(plan.machines, |machines| machines as usize);
         plan.workers = number("workers")?.map_or(plan.workers, |workers| workers as usize);
-        plan.is_static = number("static")?.map_or(plan.is_static, |is_static| is_static == 1);
+        let is = |name: &str, otherwise: bool| Ok::<bool, String>(number(name)?.map_or(otherwise, |number| number == 1));
+        plan.is_static = is("static", plan.is_static)?;
+        plan.is_eager = is("eager", plan.is_eager)?;
+        plan.has_ledger = is("ledger", plan.has_ledger)?;
         if let Some(words) = value("faults") {
             plan.faults = Faults::default();
             for word in words.split(',').filter(|word| !word.is_empty()) {
@@ -87,7 +98,7 @@ impl FromStr for Plan {
             }
         }
         if let Some(word) = value("planted") {
-            let planted = Planted::ALL.into_iter().find(|planted| format!("{planted:?}") == word);
+            let planted = Planted::all().find(|planted| planted.word() == word);
             plan.planted = Some(planted.ok_or_else(|| format!("there is no bug {word}"))?);
         }
         Ok(plan)

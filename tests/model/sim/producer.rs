@@ -11,7 +11,6 @@ use super::faults::Fault;
 use super::group::{GroupFault, Membership};
 use super::link::{Link, Loss};
 use super::log::AppendFault;
-use super::planted::Planted;
 use super::transactions::{Session, Target, TxnFault};
 
 /// Pause before a request is repeated that the coordinator was too busy for.
@@ -32,8 +31,6 @@ pub struct ModelProducer {
     needs_epoch: bool,
     is_in_doubt: bool,
     fatal: Option<String>,
-    /// A commit that was reported already ([`Planted::StoreBeforeCommit`]).
-    owes_commit: bool,
 }
 
 impl ModelProducer {
@@ -51,7 +48,6 @@ impl ModelProducer {
             needs_epoch: false,
             is_in_doubt: false,
             fatal: None,
-            owes_commit: false,
         }
     }
 
@@ -67,10 +63,6 @@ impl ModelProducer {
 
     fn session(&self) -> Session {
         self.session.expect("transactions are initialised before they begin")
-    }
-
-    fn planted(&self) -> Option<Planted> {
-        self.link.shared.cluster().planted
     }
 
     /// The end of this producer.
@@ -200,14 +192,6 @@ impl ModelProducer {
         self.registered.clear();
         self.has_sent = false;
     }
-
-    fn pay(&mut self) -> Result<(), Failure> {
-        if std::mem::take(&mut self.owes_commit) {
-            self.end(true, Duration::from_secs(5))?;
-            self.forget();
-        }
-        Ok(())
-    }
 }
 
 impl TransactionalProducer for ModelProducer {
@@ -234,7 +218,6 @@ impl TransactionalProducer for ModelProducer {
 
     fn begin(&mut self) -> Result<(), Failure> {
         self.link.alive("begin")?;
-        self.pay()?;
         self.forget();
         match &self.fatal {
             Some(cause) => Err(Failure::new(Reaction::ReplaceProducer, "begin", cause)),
@@ -246,17 +229,11 @@ impl TransactionalProducer for ModelProducer {
         self.link.alive("send")?;
         self.link.may_crash("send")?;
         self.queue.push(record.clone());
-        if self.planted() == Some(Planted::DoubledRecord) && self.queue.len() == 1 {
-            self.queue.push(record.clone());
-        }
         Ok(())
     }
 
     fn drain(&mut self, wait: Duration) -> Result<(), Failure> {
         let deadline = self.link.deadline(wait);
-        if self.planted() == Some(Planted::DroppedTail) {
-            self.queue.pop();
-        }
         let mut batches: BTreeMap<TopicPartition, Vec<Outgoing>> = BTreeMap::new();
         for record in std::mem::take(&mut self.queue) {
             batches.entry(TopicPartition::new(record.topic.clone(), record.partition)).or_default().push(record);
@@ -275,16 +252,6 @@ impl TransactionalProducer for ModelProducer {
         let attempted = "send positions into the transaction";
         let deadline = self.link.deadline(wait);
         self.register(&Target::Group, deadline)?;
-        let mut positions = positions.to_vec();
-        match self.planted() {
-            Some(Planted::PositionsOffByOne) => positions.iter_mut().for_each(|(_, position)| position.0 -= 1),
-            Some(Planted::SwappedPositions) if positions.len() > 1 => {
-                let first = positions[0].1;
-                positions[0].1 = positions[1].1;
-                positions[1].1 = first;
-            }
-            _ => {}
-        }
         loop {
             self.enter(attempted, deadline)?;
             let loss = self.link.loss(Some(Fault::LatePositions), None);
@@ -292,15 +259,15 @@ impl TransactionalProducer for ModelProducer {
             self.is_in_doubt |= loss != Loss::None;
             let (now, session) = (self.link.shared.now(), self.session());
             if let Loss::Late(delay) = loss {
-                let late = Late::Positions { id: self.id.clone(), session, membership: group.clone(), positions: positions.clone() };
+                let late = Late::Positions { id: self.id.clone(), session, membership: group.clone(), positions: positions.to_vec() };
                 self.link.shared.cluster().send_late(now, delay, late);
             }
             if matches!(loss, Loss::None | Loss::Answer) {
                 let answer = {
                     let mut cluster = self.link.shared.cluster();
                     let is_known = cluster.coordinator.has(&self.id, session, &Target::Group);
-                    let answer = if is_known { cluster.group.commit(session, group, &positions) } else { Err(GroupFault::Fenced) };
-                    cluster.note(now, || format!("{} of {}: positions {}: {answer:?}", self.id, group.member, shown(&positions)));
+                    let answer = if is_known { cluster.group.commit(session, group, positions) } else { Err(GroupFault::Fenced) };
+                    cluster.note(now, || format!("{} of {}: positions {}: {answer:?}", self.id, group.member, shown(positions)));
                     answer
                 };
                 self.link.may_crash(attempted)?;
@@ -321,17 +288,8 @@ impl TransactionalProducer for ModelProducer {
         if !self.has_sent {
             return Ok(());
         }
-        match self.planted() {
-            Some(Planted::StoreBeforeCommit) => self.owes_commit = true,
-            Some(Planted::GuessedOutcome) => match self.end(true, wait) {
-                Err(failure) if failure.reaction == Reaction::Retry => {}
-                ended => ended?,
-            },
-            _ => self.end(true, wait)?,
-        }
-        if !self.owes_commit {
-            self.forget();
-        }
+        self.end(true, wait)?;
+        self.forget();
         Ok(())
     }
 
@@ -347,8 +305,7 @@ impl TransactionalProducer for ModelProducer {
     }
 
     fn take_coordinator_doubt(&mut self) -> bool {
-        let was_in_doubt = std::mem::take(&mut self.is_in_doubt);
-        was_in_doubt && self.planted() != Some(Planted::ForgottenDoubt)
+        std::mem::take(&mut self.is_in_doubt)
     }
 
     fn take_refusal(&mut self) -> Option<String> {

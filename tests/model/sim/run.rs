@@ -12,8 +12,10 @@ use super::instance::{Phase, Slot};
 use super::judges::Case;
 use super::link::Shared;
 use super::plan::Plan;
+use super::planted::Planted;
 use super::scheduler::{Running, World};
 use testudo::kafka::TopicPartition;
+use testudo::planted::on_this_thread;
 
 /// Turns of each worker until a healed world has to be at rest; an idle one takes 100 ms.
 const REST_TURNS_MAX: usize = 4_000;
@@ -45,7 +47,7 @@ pub fn run(plan: &Plan, is_traced: bool) -> Result<Passed, Wrong> {
     let mut cluster = Cluster::new(plan, is_traced);
     Feed::create(&mut cluster);
     let shared = Shared::new(cluster);
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_in(plan, &shared)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| on_this_thread(plan.planted.and_then(Planted::bug), || run_in(plan, &shared))));
     let why = match outcome {
         Ok(Ok(passed)) => return Ok(passed),
         Ok(Err(why)) => why,
@@ -154,7 +156,7 @@ fn unrest(world: &World) -> Option<String> {
 fn judge(world: &World) -> Result<(), String> {
     let cluster = world.shared.cluster();
     let disks: Vec<_> = world.instances.borrow().iter().map(|instance| instance.disk.contents()).collect();
-    let expected = expected(&cluster);
+    let expected = on_this_thread(None, || expected(&cluster));
     Case { cluster: &cluster, disks: &disks, expected: &expected, tail: &world.tail.borrow() }.judge()
 }
 

@@ -14,7 +14,7 @@ use testudo::kafka::TopicPartition;
 use super::client::Process;
 use super::faults::Fault;
 use super::input::Feed;
-use super::instance::{Instance, ModelWorker, Parts, Phase, Slot, judge};
+use super::instance::{Instance, ModelWorker, Parts, Phase, Slot, judge, settings};
 use super::link::{LOOK, Shared};
 use super::plan::Plan;
 use super::random::Random;
@@ -369,7 +369,8 @@ impl World {
             cluster.note(self.shared.now(), || format!("{process} starts"));
             (instance.disk.clone(), instance.stop.clone(), process)
         };
-        let prepared = Parts::prepare(&self.shared, &self.registry, process, &disk, &stop, self.plan.is_static);
+        let prepared =
+            Parts::prepare(&self.shared, &self.registry, process, &disk, &stop, settings(self.plan.is_static, self.plan.has_ledger));
         let parts = match prepared {
             Ok(parts) => parts,
             Err(fault) => {

@@ -24,6 +24,8 @@ pub fn shrink(plan: &Plan, wrong: Wrong) -> (Plan, Wrong) {
             shrinking.attempt(|plan| plan.faults.set(fault, false));
         }
         shrinking.attempt(|plan| plan.is_static = false);
+        shrinking.attempt(|plan| plan.is_eager = false);
+        shrinking.attempt(|plan| plan.has_ledger = false);
         shrinking.attempt(|plan| plan.machines = 1);
         shrinking.attempt(|plan| plan.machines -= usize::from(plan.machines > 1));
         shrinking.attempt(|plan| plan.workers = 1);

@@ -1,18 +1,24 @@
-//! `make crash`: every fault many times, in random order, on one stack.
+//! `make crash`: every fault many times, in random order, three tenants at a time where nobody is in another's way.
 //!
-//! `TESTUDO_CRASH_REPEAT` is how often, `TESTUDO_CRASH_SEED` the seed of the first repetition (the next one's is one more) and of
-//! the order, `TESTUDO_CRASH_ONLY` a part of a fault's name. With the three of a line of the output a case is repeated.
+//! `TESTUDO_CRASH_REPEAT` is how often each kill point is hit at least; a case hits it [`HITS`] times on one tenant.
+//! `TESTUDO_CRASH_SEED` is the seed of the first case of each fault (the next one's is one more) and of the order,
+//! `TESTUDO_CRASH_ONLY` a part of a fault's name, or several with commas between. With the three of a line of the output a case is
+//! repeated.
 
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use libtest_mimic::Failed;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
-use testudo::stack::Stack;
+use testudo::stack::{Options, Ports, Stack};
 
-use super::fault::Fault;
-use super::scorecard::{Line, Scorecard, csv_path, publish};
+use super::disturb::hindrance;
+use super::fault::{Fault, HITS, Place};
+use super::scorecard::{Line, RunFacts, Scorecard, csv_path, publish};
 use super::trial::{self, Case};
 use crate::Test;
 
@@ -20,6 +26,8 @@ pub const LONG_TESTS: &[Test] = &[("crash_matrix", matrix)];
 
 /// After so many bad cases the rest would say nothing new.
 const BAD_MAX: usize = 20;
+/// Cases at a time that are not in each other's way: they wait more than they work.
+const LANES: usize = 3;
 
 /// What to run.
 struct Plan {
@@ -28,7 +36,14 @@ struct Plan {
     only: String,
 }
 
-/// How often each fault is to be injected; nothing: this is not `make crash`.
+/// What has been run.
+struct Told {
+    scorecard: Scorecard,
+    number: usize,
+    of: usize,
+}
+
+/// How often each kill point is to be hit; nothing: this is not `make crash`.
 pub fn repeat() -> Option<u64> {
     std::env::var("TESTUDO_CRASH_REPEAT").ok()?.parse().ok()
 }
@@ -43,10 +58,18 @@ impl Plan {
         Ok(Self { repeat, seed, only: std::env::var("TESTUDO_CRASH_ONLY").unwrap_or_default() })
     }
 
-    fn cases(&self) -> Vec<Case> {
-        let faults: Vec<Fault> = Fault::all().into_iter().filter(|fault| fault.name().contains(&self.only)).collect();
-        let seeds = self.seed..self.seed + self.repeat;
-        let mut cases: Vec<Case> = seeds.flat_map(|seed| faults.iter().map(move |fault| Case { fault: *fault, seed })).collect();
+    /// The kinds asked for: those that can happen here, and those that cannot, with the reason.
+    fn faults(&self) -> (Vec<Fault>, Vec<(&'static str, &'static str)>) {
+        let is_wanted = |fault: &Fault| self.only.split(',').any(|part| fault.name().contains(part.trim()));
+        let wanted: Vec<Fault> = Fault::all().into_iter().filter(is_wanted).collect();
+        let missing = wanted.iter().filter_map(|fault| Some((fault.name(), hindrance(*fault)?))).collect();
+        (wanted.into_iter().filter(|fault| hindrance(*fault).is_none()).collect(), missing)
+    }
+
+    fn cases(&self, faults: &[Fault]) -> Vec<Case> {
+        let seeds = |fault: Fault| self.seed..self.seed + fault.cases(self.repeat);
+        let mut cases: Vec<Case> =
+            faults.iter().flat_map(|fault| seeds(*fault).map(|seed| Case { fault: *fault, seed, hits: HITS })).collect();
         cases.shuffle(&mut Pcg64::seed_from_u64(self.seed));
         cases
     }
@@ -60,8 +83,18 @@ impl Plan {
 fn matrix(stack: &Stack) -> Result<(), Failed> {
     let plan = Plan::from_environment()?;
     let started = Instant::now();
-    let scorecard = carried_out(stack, &plan)?;
-    let table = scorecard.table(&plan.command(), started.elapsed());
+    let (faults, missing) = plan.faults();
+    for (fault, why) in &missing {
+        println!("skipped: {fault}: {why}");
+    }
+    let cases = plan.cases(&faults);
+    let last_seed = cases.iter().map(|case| case.seed).max().unwrap_or(plan.seed);
+    println!("\n{}: {} cases, each also in {}", plan.command(), cases.len(), csv_path().display());
+    let told = Mutex::new(Told { scorecard: Scorecard::begin()?, number: 0, of: cases.len() });
+    carried_out(stack, &cases, &told)?;
+    let scorecard = told.into_inner().unwrap_or_else(PoisonError::into_inner).scorecard;
+    let seeds = format!("{} to {last_seed}", plan.seed);
+    let table = scorecard.table(&RunFacts { command: plan.command(), took: started.elapsed(), seeds, missing });
     println!("{table}");
     if plan.only.is_empty() {
         publish("scorecard", &table)?;
@@ -73,33 +106,72 @@ fn matrix(stack: &Stack) -> Result<(), Failed> {
 }
 
 /// Runs every case, telling each as it ends.
-fn carried_out(stack: &Stack, plan: &Plan) -> Result<Scorecard, Failed> {
-    let cases = plan.cases();
-    println!("\n{}: {} cases, each also in {}", plan.command(), cases.len(), csv_path().display());
-    let mut scorecard = Scorecard::begin()?;
-    for (number, case) in cases.iter().enumerate() {
-        let line = run(stack, *case);
-        let recovery = line.result.as_ref().ok().and_then(|outcome| outcome.recovery);
-        println!(
-            "[{}/{}] {} SEED={} {:.1} s{}{}",
-            number + 1,
-            cases.len(),
-            case.fault.name(),
-            case.seed,
-            line.took.as_secs_f64(),
-            recovery.map_or_else(String::new, |recovery| format!(", first commit after {} ms", recovery.as_millis())),
-            if line.is_good() { String::new() } else { format!(" BAD\n{}", line.fault_found()) },
-        );
-        scorecard.add(line)?;
-        if scorecard.bad() >= BAD_MAX {
-            break;
-        }
+fn carried_out(stack: &Stack, cases: &[Case], told: &Mutex<Told>) -> Result<(), Failed> {
+    let at = |place| cases.iter().filter(|case| case.fault.place() == place).copied().collect::<VecDeque<Case>>();
+    in_lanes(LANES, stack, at(Place::Beside), told)?;
+    in_lanes(1, stack, at(Place::Alone), told)?;
+    let with_three = at(Place::ThreeBrokers);
+    if with_three.is_empty() {
+        return Ok(());
     }
-    Ok(scorecard)
+    let dir = tempfile::tempdir()?;
+    let options = Options {
+        dir: dir.path().to_owned(),
+        ports: Ports::Free,
+        kafka_heap_mib: 320,
+        fast_failure_settings: true,
+        brokers: 3,
+        ..Options::default()
+    };
+    let three = Stack::up(options)?;
+    in_lanes(1, &three, with_three, told)?;
+    Ok(three.down()?)
+}
+
+fn in_lanes(lanes: usize, stack: &Stack, cases: VecDeque<Case>, told: &Mutex<Told>) -> Result<(), Failed> {
+    let cases = Mutex::new(cases);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..lanes).map(|_| scope.spawn(|| one_after_the_other(stack, &cases, told))).collect();
+        running.into_iter().try_for_each(|lane| lane.join().map_err(|_| "a lane panicked")?.map_err(Failed::from))
+    })
+}
+
+fn one_after_the_other(stack: &Stack, cases: &Mutex<VecDeque<Case>>, told: &Mutex<Told>) -> Result<(), String> {
+    loop {
+        if lock(told).scorecard.bad() >= BAD_MAX {
+            return Ok(());
+        }
+        let Some(case) = lock(cases).pop_front() else { return Ok(()) };
+        let line = run(stack, case);
+        tell(&mut lock(told), line).map_err(|failed| failed.message().unwrap_or("a line was not written").to_owned())?;
+    }
+}
+
+fn tell(told: &mut Told, line: Line) -> Result<(), Failed> {
+    told.number += 1;
+    let recoveries: Vec<String> =
+        line.result.iter().flat_map(|outcome| &outcome.recoveries).map(|recovery| recovery.as_millis().to_string()).collect();
+    println!(
+        "[{}/{}] {} SEED={} {:.1} s, first commits after [{}] ms{}",
+        told.number,
+        told.of,
+        line.case.fault.name(),
+        line.case.seed,
+        line.took.as_secs_f64(),
+        recoveries.join(" "),
+        if line.is_good() { String::new() } else { format!(" BAD\n{}", line.fault_found()) },
+    );
+    told.scorecard.add(line)
 }
 
 fn run(stack: &Stack, case: Case) -> Line {
     let started = Instant::now();
-    let result = trial::run(stack, case).map_err(|failed| failed.message().unwrap_or("failed").to_owned());
+    let result = catch_unwind(AssertUnwindSafe(|| trial::run(stack, case)));
+    let result = result.unwrap_or_else(|_| Err("the case panicked".into()));
+    let result = result.map_err(|failed| failed.message().unwrap_or("failed").to_owned());
     Line { case, took: started.elapsed(), result }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

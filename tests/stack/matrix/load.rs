@@ -11,7 +11,7 @@ use testudo::emulator::{Emulation, Extent, FleetSettings, Surroundings, Wrong, r
 use crate::job::{Job, READING};
 
 /// Records per second.
-pub const RATE: u32 = 2_000;
+pub const RATE: u32 = 1_000;
 const DEVICES: u32 = 40;
 
 /// Kinds of wrong records that hold nothing up, and the share of each.

@@ -1,5 +1,8 @@
 //! The group's committed positions, asked again and again over one connection: when does work go on?
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -7,10 +10,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use crate::job::{Job, PATIENCE};
+use crate::job::{Instance, Job, PATIENCE};
 
 const STEP: Duration = Duration::from_millis(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// What has piled up while processes died is committed within this, in epochs of a few hundred records beside other tests.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(180);
 
 /// Watches one tenant's group and input.
 pub struct Progress {
@@ -59,6 +64,40 @@ impl Progress {
         Ok(ends.map(|bounds| bounds.map(|(_, end)| end)).sum::<Result<i64, KafkaError>>()?)
     }
 
+    /// Looks at an instance that was started at `since`, when `before` records were committed, until `is_over` by what is known: how long
+    /// its first commit took, if it came to that. Before it has a partition, what is committed is its predecessor's, whose last commit was
+    /// still on its way.
+    pub fn watch(
+        &self,
+        instance: &mut Instance,
+        mut before: i64,
+        since: Instant,
+        mut is_over: impl FnMut(Option<Duration>, &mut Instance) -> Result<bool, Failed>,
+    ) -> Result<Option<Duration>, Failed> {
+        let mut first = None;
+        loop {
+            let was_last = is_over(first, instance)?;
+            if first.is_none() {
+                let (committed, at) = (self.committed()?, since.elapsed());
+                if committed > before {
+                    first = instance.log().contains("\"partition ready\"").then_some(at);
+                    before = committed;
+                }
+            }
+            if was_last {
+                return Ok(first);
+            }
+            std::thread::sleep(STEP);
+        }
+    }
+
+    /// Waits for the first commit of an instance that was started at `since`, when `before` records were committed.
+    pub fn first_commit_of(&self, instance: &mut Instance, before: i64, since: Instant) -> Result<Duration, Failed> {
+        let deadline = since + PATIENCE;
+        let first = self.watch(instance, before, since, |first, _| Ok(first.is_some() || Instant::now() > deadline))?;
+        first.ok_or_else(|| format!("no commit within {} s; {before} records were committed before", PATIENCE.as_secs()).into())
+    }
+
     /// Waits until more than `before` records are committed; how long after `since` that was.
     pub fn first_commit(&self, before: i64, since: Instant) -> Result<Duration, Failed> {
         let deadline = since + PATIENCE;
@@ -87,16 +126,73 @@ impl Progress {
     /// Waits until everything in the input is committed.
     pub fn wait_for_everything(&self) -> Result<(), Failed> {
         let produced = self.produced()?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + CAUGHT_UP_WITHIN;
         loop {
             let committed: i64 = self.asked(deadline)?.iter().sum();
             if committed >= produced {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(format!("{committed} of {produced} records committed after {} s", PATIENCE.as_secs()).into());
+                return Err(format!("{committed} of {produced} records committed after {} s", CAUGHT_UP_WITHIN.as_secs()).into());
             }
             std::thread::sleep(STEP);
         }
+    }
+}
+
+/// How long nothing was committed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standstill {
+    /// The longest time without a commit of any partition.
+    pub group: Duration,
+    /// The longest time that one partition stood still.
+    pub partition: Duration,
+}
+
+/// Watches a tenant under steady load for standstills.
+pub struct Watch {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Standstill>,
+}
+
+impl Watch {
+    /// Begins now.
+    pub fn start(progress: Progress) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until = is_over.clone();
+        Self { is_over, thread: std::thread::spawn(move || watched(&progress, &until)) }
+    }
+
+    /// Ends it; what lasts until now counts.
+    pub fn stop(self) -> Result<Standstill, Failed> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| "the watch panicked".into())
+    }
+}
+
+fn watched(progress: &Progress, is_over: &AtomicBool) -> Standstill {
+    let began = Instant::now();
+    let mut reached: Vec<(i64, Instant)> = (0..progress.partitions).map(|_| (-1, began)).collect();
+    let (mut last, mut longest) = (began, Standstill::default());
+    loop {
+        let ends = is_over.load(Ordering::Relaxed);
+        let positions = progress.positions().unwrap_or_default();
+        let now = Instant::now();
+        let moved = |((before, _), position): (&(i64, Instant), &i64)| position > before;
+        if ends || reached.iter().zip(&positions).any(moved) {
+            longest.group = longest.group.max(now - last);
+            last = now;
+        }
+        for (number, (before, since)) in reached.iter_mut().enumerate() {
+            let position = positions.get(number).copied().unwrap_or(*before);
+            if ends || position > *before {
+                longest.partition = longest.partition.max(now - *since);
+                (*before, *since) = (position, now);
+            }
+        }
+        if ends {
+            return longest;
+        }
+        std::thread::sleep(STEP * 5);
     }
 }

@@ -1,5 +1,6 @@
 //! One tenant under observation: its load, its witnesses, and the judgement at the end.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
@@ -24,8 +25,8 @@ pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Small epochs and short time-outs, so that there is much to be hit and little to wait for.
 pub const QUICK: [(&str, &str); 4] = [
-    ("TESTUDO__ENGINE__EPOCH_RECORDS_MAX", "500"),
-    ("TESTUDO__ENGINE__SLICE_RECORDS_MAX", "250"),
+    ("TESTUDO__ENGINE__EPOCH_RECORDS_MAX", "200"),
+    ("TESTUDO__ENGINE__SLICE_RECORDS_MAX", "100"),
     ("TESTUDO__ENGINE__TRANSACTION_TIMEOUT_MS", "4000"),
     ("TESTUDO__KAFKA__CONSUMER__SESSION_TIMEOUT_MS", "2000"),
 ];
@@ -38,8 +39,11 @@ pub struct Rig<'s> {
     pub schema: SchemaId,
     /// How far it has come.
     pub progress: Progress,
+    /// More of its instances' environment, such as a way through a wire.
+    pub environment: Vec<(&'static str, String)>,
     witness: Witness,
     history: History,
+    numbered: AtomicU32,
 }
 
 impl<'s> Rig<'s> {
@@ -50,7 +54,12 @@ impl<'s> Rig<'s> {
         let progress = Progress::of(&job, PARTITIONS)?;
         let history = History::begin(&job)?;
         let witness = Witness::start(job.client(), outputs(&job));
-        Ok(Self { job, schema, progress, witness, history })
+        Ok(Self { job, schema, progress, environment: Vec::new(), witness, history, numbered: AtomicU32::new(0) })
+    }
+
+    /// Another number each time, the same ones in each run.
+    pub fn next_number(&self) -> u32 {
+        self.numbered.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A load on the input.
@@ -64,6 +73,7 @@ impl<'s> Rig<'s> {
         let mut environment = QUICK.to_vec();
         environment.push(("TESTUDO__ENGINE__WORKERS", &workers));
         environment.push(("FAILPOINTS", failpoints));
+        environment.extend(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
         self.job.start(instance, &environment)
     }
 
@@ -127,7 +137,7 @@ impl<'s> Rig<'s> {
 /// Keeps the logs of a tenant's processes in the build folder; where they are, and their ends, oldest first.
 pub fn logs_of(job: &Job<'_>) -> String {
     const LINES: usize = 15;
-    let kept = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("crash-logs").join(&job.name);
+    let kept = super::scorecard::folder().join("crash-logs").join(&job.name);
     let mut logs: Vec<_> = std::fs::read_dir(job.dir.path()).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     logs.retain(|path| path.extension().is_some_and(|ending| ending == "log"));
     logs.sort_by_key(|path| std::fs::metadata(path).and_then(|data| data.modified()).ok());

@@ -45,11 +45,13 @@ impl Line {
 impl Scorecard {
     /// A new one; its CSV file begins anew.
     pub fn begin() -> Result<Self, Failed> {
+        fs::create_dir_all(folder())?;
         let mut csv = csv::Writer::from_path(csv_path())?;
         csv.write_record([
             "fault",
             "step",
             "seed",
+            "hits",
             "instances",
             "records",
             "losses",
@@ -70,14 +72,14 @@ impl Scorecard {
         let (name, step, seed) = (line.case.fault.name(), line.case.fault.step(), line.case.seed);
         let mut fields = vec![name.to_owned(), step.to_owned(), seed.to_string()];
         match &line.result {
-            Ok(Outcome { verdict, recovery, instances }) => {
+            Ok(Outcome { verdict, hits, recoveries, instances }) => {
                 let numbers =
                     [verdict.records, verdict.losses, verdict.duplicates, verdict.wrong, verdict.dirty, verdict.stale, verdict.open];
-                fields.push(instances.to_string());
+                fields.extend([hits.to_string(), instances.to_string()]);
                 fields.extend(numbers.map(|number| number.to_string()));
-                fields.push(recovery.map(|recovery| recovery.as_millis().to_string()).unwrap_or_default());
+                fields.push(recoveries.iter().map(|recovery| recovery.as_millis().to_string()).collect::<Vec<_>>().join(" "));
             }
-            Err(_) => fields.extend(std::iter::repeat_n(String::new(), 9)),
+            Err(_) => fields.extend(std::iter::repeat_n(String::new(), 10)),
         }
         fields.push(line.took.as_millis().to_string());
         fields.push(line.fault_found().lines().next().unwrap_or_default().to_owned());
@@ -92,26 +94,47 @@ impl Scorecard {
         self.lines.iter().filter(|line| !line.is_good()).count()
     }
 
-    /// The table for people; `command` is what wrote it, `took` how long that was.
-    pub fn table(&self, command: &str, took: Duration) -> String {
-        let records: u64 = self.lines.iter().filter_map(|line| line.result.as_ref().ok()).map(|outcome| outcome.verdict.records).sum();
+    /// The table for people, after what it took and when, and what it does not hold.
+    pub fn table(&self, run: &RunFacts) -> String {
+        let outcomes: Vec<&Outcome> = self.lines.iter().filter_map(|line| line.result.as_ref().ok()).collect();
+        let records: u64 = outcomes.iter().map(|outcome| outcome.verdict.records).sum();
+        let hits: u64 = outcomes.iter().map(|outcome| outcome.hits).sum();
         let mut text = format!(
-            "Written by `{command}` on {}; {}; {} cases over {records} records in {} min, {} of them bad.\n\n",
+            "Written by `{}` on {}; {}. {hits} faults in {} cases over {records} records in {} min; {} cases bad. Seeds: {}.{}\n\n",
+            run.command,
             chrono::Utc::now().format("%Y-%m-%d"),
             machine_and_versions(),
             self.lines.len(),
-            took.as_secs().div_ceil(60),
+            run.took.as_secs().div_ceil(60),
             self.bad(),
+            run.seeds,
+            run.missing.iter().map(|(fault, why)| format!(" Not run: {fault} ({why}).")).collect::<String>(),
         );
-        text += "| fault | step | runs | records | lost | double | wrong | dirty reads | stale overwrites | left open | recovery ms, median | worst | bad runs |\n";
-        text += "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+        text += "| fault | step | faults | cases | records | lost | double | wrong | dirty reads | stale overwrites | left open | recovery ms, median | worst | bad cases |\n";
+        text += "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
         for fault in Fault::all() {
             let lines: Vec<&Line> = self.lines.iter().filter(|line| line.case.fault.name() == fault.name()).collect();
             row(&mut text, fault.name(), fault.step(), &lines);
         }
         row(&mut text, "**all**", "", &self.lines.iter().collect::<Vec<_>>());
+        text += &format!(
+            "\nThat these checks find what is wrong is shown by {} bugs put in on purpose (`tests/stack/planted.rs`, `tests/model/sim/planted.rs`).\n",
+            testudo::planted::Bug::ALL.len()
+        );
         text
     }
+}
+
+/// What the scorecard tells beside its lines.
+pub struct RunFacts {
+    /// What writes it again.
+    pub command: String,
+    /// How long it was.
+    pub took: Duration,
+    /// The seeds of its cases.
+    pub seeds: String,
+    /// Kinds of fault that could not happen here, and why.
+    pub missing: Vec<(&'static str, &'static str)>,
 }
 
 fn row(text: &mut String, name: &str, step: &str, lines: &[&Line]) {
@@ -120,12 +143,13 @@ fn row(text: &mut String, name: &str, step: &str, lines: &[&Line]) {
     }
     let outcomes: Vec<&Outcome> = lines.iter().filter_map(|line| line.result.as_ref().ok()).collect();
     let sum = |number: fn(&Outcome) -> u64| outcomes.iter().map(|outcome| number(outcome)).sum::<u64>();
-    let mut recoveries: Vec<u128> = outcomes.iter().filter_map(|outcome| outcome.recovery).map(|recovery| recovery.as_millis()).collect();
+    let mut recoveries: Vec<u128> = outcomes.iter().flat_map(|outcome| &outcome.recoveries).map(Duration::as_millis).collect();
     recoveries.sort_unstable();
     let shown = |recovery: Option<&u128>| recovery.map_or_else(|| "–".to_owned(), u128::to_string);
     let written = writeln!(
         text,
-        "| {name} | {step} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        "| {name} | {step} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        sum(|outcome| outcome.hits),
         lines.len(),
         sum(|outcome| outcome.verdict.records),
         sum(|outcome| outcome.verdict.losses),
@@ -149,7 +173,7 @@ pub fn machine_and_versions() -> String {
     };
     let memory_kib: u64 = field("/proc/meminfo", "MemTotal").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     format!(
-        "{} cores ({}), {} GiB; Testudo {}, librdkafka {}, {} (one broker, replication 1), {}, {}",
+        "{} cores ({}), {} GiB; Testudo {}, librdkafka {}, {} (one broker with one copy, where not said otherwise), {}, {}",
         std::thread::available_parallelism().map_or(0, usize::from),
         field("/proc/cpuinfo", "model name"),
         memory_kib.div_ceil(1 << 20),
@@ -161,13 +185,26 @@ pub fn machine_and_versions() -> String {
     )
 }
 
-/// Where the lines go.
-pub fn csv_path() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("crash.csv")
+/// Where lines, logs and (with `TESTUDO_CRASH_OUT`) sections go: that folder, or the build's.
+pub fn folder() -> PathBuf {
+    own_folder().unwrap_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")))
 }
 
-/// Replaces what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->` in `docs/reliability.md`.
+fn own_folder() -> Option<PathBuf> {
+    std::env::var_os("TESTUDO_CRASH_OUT").map(PathBuf::from)
+}
+
+/// Where the lines go.
+pub fn csv_path() -> PathBuf {
+    folder().join("crash.csv")
+}
+
+/// Replaces what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->` in `docs/reliability.md`. With `TESTUDO_CRASH_OUT` the page
+/// stays as it is, and `NAME.md` in that folder is the text.
 pub fn publish(name: &str, text: &str) -> Result<(), Failed> {
+    if let Some(folder) = own_folder() {
+        return Ok(fs::write(folder.join(format!("{name}.md")), text)?);
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.md");
     let page = fs::read_to_string(&path)?;
     Ok(fs::write(&path, replaced(&page, name, text)?)?)

@@ -1,27 +1,19 @@
-//! One case: a tenant under load, one fault, the way back, and the judgement.
+//! One case: a tenant under load, one kind of fault several times, the way back each time, and the judgement.
 
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use mongodb::bson::doc;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use testudo::avro::SchemaId;
 use testudo::stack::Stack;
 
-use super::fault::{Fault, PAUSE};
-use super::points::{Point, Scene};
+use super::fault::{Fault, Place};
 use super::rig::Rig;
 use super::verdict::Verdict;
-use crate::job::{Instance, READING, wait_for};
-use crate::zoo::send_under;
+use crate::job::Instance;
 
 /// Records that are committed before something goes wrong, where the fault has no place of its own.
-const SETTLED: i64 = 1_000;
-/// Records of a schema that is new.
-const NEW_RECORDS: u64 = 200;
-/// Points that a panic in a worker is tried at.
-const PANICS_AT: [&str; 5] = ["restore.ready", "process.half", "commit.sending", "commit.positions_sent", "commit.before_store"];
+pub const SETTLED: i64 = 1_000;
 
 /// A fault and the seed of everything random about it.
 #[derive(Clone, Copy, Debug)]
@@ -30,16 +22,34 @@ pub struct Case {
     pub fault: Fault,
     /// Decides moments, passes, delays, records and the number of instances.
     pub seed: u64,
+    /// How often it goes wrong before the judgement.
+    pub hits: u64,
 }
 
 /// What a case came to.
 pub struct Outcome {
     /// The judgement.
     pub verdict: Verdict,
-    /// From the restart (or the end of the fault) to the first commit, where nobody else could commit meanwhile.
-    pub recovery: Option<Duration>,
+    /// How often the fault struck.
+    pub hits: u64,
+    /// From each restart (or end of a fault) to the first commit, where nobody else could commit meanwhile.
+    pub recoveries: Vec<Duration>,
     /// Instances that took part.
     pub instances: usize,
+}
+
+/// A case while it goes on.
+pub struct Play<'r, 's> {
+    /// The tenant.
+    pub rig: &'r Rig<'s>,
+    /// Everything random.
+    pub rng: Pcg64,
+    /// Instances beside `one`, to which things happen.
+    pub others: Vec<Instance>,
+    /// Ways back so far.
+    pub recoveries: Vec<Duration>,
+    /// Faults so far.
+    pub hits: u64,
 }
 
 /// Runs a case on a tenant of its own.
@@ -47,9 +57,14 @@ pub fn run(stack: &Stack, case: Case) -> Result<Outcome, Failed> {
     let mut rig = Rig::new(stack)?;
     let outcome = inject_and_judge(&mut rig, case);
     // Whatever happened, the next case finds everything running.
-    stack.start_broker()?;
-    stack.start_registry()?;
-    stack.start_mongod()?;
+    if case.fault.place() == Place::Alone {
+        stack.start_broker()?;
+        stack.start_registry()?;
+        stack.start_mongod()?;
+    }
+    if case.fault.place() == Place::ThreeBrokers {
+        (1..=3).try_for_each(|number| stack.start_broker_of(number))?;
+    }
     let told = |failed: Failed| Failed::from(format!("{}\n{}", failed.message().unwrap_or("failed"), rig.logs()));
     let outcome = outcome.map_err(told)?;
     match outcome.verdict.is_clean() {
@@ -62,177 +77,65 @@ pub fn run(stack: &Stack, case: Case) -> Result<Outcome, Failed> {
 }
 
 fn inject_and_judge(rig: &mut Rig<'_>, case: Case) -> Result<Outcome, Failed> {
-    let mut rng = Pcg64::seed_from_u64(case.seed);
+    // What stands between the program and its surroundings is there before it, and after it.
+    let between = super::disturb::prepare(rig, case.fault)?;
     let load = rig.load(case.seed);
-    let mut others = companions(rig, case.fault, &mut rng)?;
-    let workers = if others.is_empty() { 2 } else { 1 };
-    let (one, recovery) = inject(rig, case.fault, workers, &mut others, &mut rng)?;
-    let instances = 1 + others.len();
-    // What comes after the fault is worked on like what came before.
+    let mut play = Play { rig, rng: Pcg64::seed_from_u64(case.seed), others: Vec::new(), recoveries: Vec::new(), hits: 0 };
+    play.invite(case.fault)?;
+    let one = match case.fault {
+        Fault::Point(point) => play.die_at(point, case.hits)?,
+        Fault::Kill => play.be_killed(case.hits)?,
+        Fault::Memory => play.starve(case.hits)?,
+        Fault::Panic => play.panic(case.hits)?,
+        fault => play.disturb(fault, &between, case.hits)?,
+    };
+    // What comes after the faults is worked on like what came before.
     rig.wait_for_more(SETTLED)?;
     load.stop()?;
+    let Play { mut others, recoveries, hits, .. } = play;
     others.push(one);
+    let instances = others.len();
     let verdict = rig.judge(others)?;
-    Ok(Outcome { verdict, recovery: recovery.filter(|_| instances == 1), instances })
+    drop(between);
+    Ok(Outcome { verdict, hits, recoveries, instances })
 }
 
-/// Other instances that work beside the one that something happens to: none in most cases, one or two in others.
-fn companions(rig: &Rig<'_>, fault: Fault, rng: &mut Pcg64) -> Result<Vec<Instance>, Failed> {
-    let may_have = match fault {
-        Fault::Point(point) => point.scene == Scene::Load,
-        Fault::Kill | Fault::Pause | Fault::Broker => true,
-        Fault::Panic | Fault::Registry | Fault::Database | Fault::StepDown => false,
-    };
-    let count = match rng.random_range(0..10) {
-        _ if !may_have => 0,
-        0..7 => 0,
-        7..9 => 1,
-        _ => 2,
-    };
-    ["two", "three"].into_iter().take(count).map(|name| rig.start(name, "", 1)).collect()
-}
-
-/// Makes the fault happen and starts again what it ended; how long the way back took.
-fn inject(
-    rig: &Rig<'_>,
-    fault: Fault,
-    workers: usize,
-    others: &mut Vec<Instance>,
-    rng: &mut Pcg64,
-) -> Result<(Instance, Option<Duration>), Failed> {
-    if let Fault::Point(point) = fault {
-        others.extend(die_at(rig, point, workers, rng)?);
-        return restarted(rig, workers);
-    }
-    let failpoints = match fault {
-        Fault::Panic => format!("{}={}*off->1*panic->off", PANICS_AT[rng.random_range(0..PANICS_AT.len())], rng.random_range(0..4)),
-        _ => String::new(),
-    };
-    let mut one = rig.start("one", &failpoints, workers)?;
-    match fault {
-        Fault::Point(_) => return Err("handled above".into()),
-        Fault::Kill => {
-            std::thread::sleep(Duration::from_millis(rng.random_range(200..3_000)));
-            one.kill()?;
-            std::thread::sleep(Duration::from_millis(rng.random_range(0..500)));
-            return restarted(rig, workers);
+impl Play<'_, '_> {
+    /// Other instances that work beside the one that something happens to: none in most cases, one or two in others.
+    fn invite(&mut self, fault: Fault) -> Result<(), Failed> {
+        let count = match self.rng.random_range(0..10) {
+            _ if !fault.may_have_companions() => 0,
+            0..7 => 0,
+            7..9 => 1,
+            _ => 2,
+        };
+        for name in ["two", "three"].into_iter().take(count) {
+            self.others.push(self.rig.start(name, "", 1)?);
         }
-        Fault::Panic => wait_for("a panic", || Ok(one.log().contains("a worker panicked")))?,
-        Fault::Pause => {
-            rig.wait_for_more(SETTLED)?;
-            one.signal("-STOP")?;
-            std::thread::sleep(PAUSE);
-            one.signal("-CONT")?;
-        }
-        Fault::Broker => {
-            rig.wait_for_more(SETTLED)?;
-            rig.job.stack.kill_broker()?;
-            std::thread::sleep(Duration::from_millis(rng.random_range(0..4_000)));
-            rig.job.stack.start_broker()?;
-        }
-        Fault::Registry => registry_away(rig, rng)?,
-        Fault::Database => {
-            rig.wait_for_more(SETTLED)?;
-            rig.job.stack.kill_mongod()?;
-            std::thread::sleep(Duration::from_millis(rng.random_range(0..3_000)));
-            rig.job.stack.start_mongod()?;
-        }
-        Fault::StepDown => {
-            rig.wait_for_more(SETTLED)?;
-            step_down(rig)?;
-        }
-    }
-    let since = Instant::now();
-    let recovery = rig.progress.first_commit(rig.progress.committed()?, since)?;
-    // Of the database and the registry the engine is independent: there is nothing to recover from.
-    let is_measured = matches!(fault, Fault::Pause | Fault::Broker | Fault::Panic);
-    Ok((one, is_measured.then_some(recovery)))
-}
-
-/// Starts the instance again and waits for its first commit.
-fn restarted(rig: &Rig<'_>, workers: usize) -> Result<(Instance, Option<Duration>), Failed> {
-    let (before, since) = (rig.progress.committed()?, Instant::now());
-    let one = rig.start("one", "", workers)?;
-    let recovery = rig.progress.first_commit(before, since)?;
-    Ok((one, Some(recovery)))
-}
-
-/// Lets instance `one` live until it dies at the point; instances that live on are returned.
-pub fn die_at(rig: &Rig<'_>, point: &Point, workers: usize, rng: &mut Pcg64) -> Result<Vec<Instance>, Failed> {
-    if matches!(point.scene, Scene::Restart | Scene::Replay) && rig.progress.committed()? == 0 {
-        let first = rig.start("one", "", workers)?;
-        rig.wait_for_more(SETTLED)?;
-        first.kill()?;
-    }
-    let state = rig.job.path("state");
-    if point.scene == Scene::Replay && state.exists() {
-        std::fs::remove_dir_all(state)?;
-    }
-    let mut others = Vec::new();
-    let mut one = rig.start("one", &setting(point, rng), workers)?;
-    match point.scene {
-        Scene::Load | Scene::Restart | Scene::Replay => {}
-        Scene::NewSchema => {
-            let (id, text) = new_schema(rig)?;
-            send_under(&rig.job, id, &text, NEW_RECORDS)?;
-        }
-        Scene::Join => {
-            rig.wait_until_owner(&one)?;
-            others.push(rig.start("two", "", workers)?);
-        }
-        Scene::Refused => {
-            rig.wait_for_more(1)?;
-            rig.refuse_alerts(true)?;
-        }
-        Scene::Stop => {
-            rig.wait_for_more(1)?;
-            one.signal("-TERM")?;
-        }
-    }
-    let ended = one.wait();
-    if point.scene == Scene::Refused {
-        rig.refuse_alerts(false)?;
-    }
-    match ended.map_err(|failed| format!("{} was not passed: {}", point.name, failed.message().unwrap_or_default()))?.success() {
-        false => Ok(others),
-        true => Err(format!("it must die at {}, not end in good order", point.name).into()),
-    }
-}
-
-/// The failpoint's setting: how often it passes, and how long after the point the process lives on.
-fn setting(point: &Point, rng: &mut Pcg64) -> String {
-    let passes = rng.random_range(0..=point.passes_max);
-    match point.delay_max_us {
-        0 => format!("{}={passes}*off->return", point.failpoint),
-        most => format!("{}={passes}*off->return({})", point.failpoint, rng.random_range(0..=most)),
-    }
-}
-
-/// The readings' schema with one field more, which nobody has seen: its id and text.
-fn new_schema(rig: &Rig<'_>) -> Result<(SchemaId, String), Failed> {
-    let mut schema: serde_json::Value = serde_json::from_str(READING)?;
-    let added = serde_json::json!({"name": "firmware", "type": "string", "default": "unknown"});
-    schema["fields"].as_array_mut().ok_or("a record schema has fields")?.push(added);
-    let text = schema.to_string();
-    Ok((rig.job.register(&rig.job.topic("in"), &text)?, text))
-}
-
-/// The registry goes away; records of a new schema come meanwhile and wait.
-fn registry_away(rig: &Rig<'_>, rng: &mut Pcg64) -> Result<(), Failed> {
-    rig.wait_for_more(SETTLED)?;
-    let (id, text) = new_schema(rig)?;
-    rig.job.stack.stop_registry()?;
-    send_under(&rig.job, id, &text, NEW_RECORDS)?;
-    std::thread::sleep(Duration::from_millis(rng.random_range(500..3_000)));
-    rig.job.stack.start_registry()?;
-    Ok(())
-}
-
-fn step_down(rig: &Rig<'_>) -> Result<(), Failed> {
-    let command = doc! { "replSetStepDown": 2, "secondaryCatchUpPeriodSecs": 0, "force": true };
-    rig.job.block_on(async {
-        let client = mongodb::Client::with_uri_str(rig.job.stack.mongo_uri()).await?;
-        client.database("admin").run_command(command).await?;
         Ok(())
-    })
+    }
+
+    /// Workers of instance `one`: two where it is alone.
+    pub fn workers(&self) -> usize {
+        if self.others.is_empty() { 2 } else { 1 }
+    }
+
+    /// A random time.
+    pub fn some_ms(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.rng.random_range(range))
+    }
+
+    /// Notes a way back, unless others could commit meanwhile.
+    pub fn note(&mut self, recovery: Option<Duration>) {
+        self.recoveries.extend(recovery.filter(|_| self.others.is_empty()));
+    }
+
+    /// Starts instance `one` and waits for its first commit.
+    pub fn back(&mut self) -> Result<Instance, Failed> {
+        let (before, since) = (self.rig.progress.committed()?, Instant::now());
+        let mut one = self.rig.start("one", "", self.workers())?;
+        let recovery = self.rig.progress.first_commit_of(&mut one, before, since)?;
+        self.note(Some(recovery));
+        Ok(one)
+    }
 }

@@ -1,0 +1,231 @@
+//! Who runs beside whom. Each test belongs to a lane; a lane takes so many of its tests at a time, in their order, and all lanes of a
+//! round run at once. How long each test took is told at the end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::resume_unwind;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use tempfile::TempDir;
+use testudo::stack::{Options, Ports, Stack};
+
+use crate::Test;
+
+/// So many of the slowest tests are told.
+const SLOWEST: usize = 20;
+
+/// A lane: tests that may disturb each other take turns in one, tests that disturb those of another lane have a stack of their own.
+pub struct Lane {
+    /// Name in the table of times.
+    pub name: &'static str,
+    /// Which stack its tests work on; lanes with the same number share one.
+    pub stack: usize,
+    /// So many of them at a time.
+    pub at_a_time: usize,
+    /// Its tests, those that take longest first.
+    pub tests: Vec<Test>,
+}
+
+/// A test, its lane, and how long it took.
+type Time = (&'static str, &'static str, Duration);
+
+/// What ran, and how long.
+#[derive(Default)]
+pub struct Report {
+    has_failed: bool,
+    took: Vec<Time>,
+    /// How busy the machine was in each round, in percent: near 100, more tests at a time take longer.
+    busy: Vec<u64>,
+}
+
+/// What all cores have done since the machine started, in clock ticks.
+struct Busy {
+    all: u64,
+    idle: u64,
+}
+
+impl Busy {
+    /// From the first line of `/proc/stat`: user, nice, system, idle, iowait, …; zeros where there is none.
+    fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let ticks: Vec<u64> =
+            text.lines().next().unwrap_or_default().split_ascii_whitespace().filter_map(|tick| tick.parse().ok()).collect();
+        Self { all: ticks.iter().sum(), idle: ticks.iter().skip(3).take(2).sum() }
+    }
+
+    fn since(&self, before: &Self) -> u64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        100 - (self.idle.saturating_sub(before.idle) * 100 / all).min(100)
+    }
+}
+
+impl Report {
+    /// Whether a test failed.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    fn add(&mut self, round: Self) {
+        self.has_failed |= round.has_failed;
+        self.took.extend(round.took);
+    }
+
+    /// The slowest tests, and what each lane did.
+    pub fn print(&mut self) {
+        self.took.sort_by_key(|(_, _, took)| std::cmp::Reverse(*took));
+        println!("slowest tests, with waiting for each other on a busy machine:");
+        for (name, lane, took) in self.took.iter().take(SLOWEST) {
+            println!("{:>7.1} s  {lane:<8} {name}", took.as_secs_f64());
+        }
+        let mut lanes = BTreeMap::<&str, (usize, Duration)>::new();
+        for (_, lane, took) in &self.took {
+            let (tests, sum) = lanes.entry(lane).or_default();
+            (*tests, *sum) = (*tests + 1, *sum + *took);
+        }
+        for (lane, (tests, sum)) in lanes {
+            println!("{:>7.1} s  {lane:<8} sum of {tests} tests", sum.as_secs_f64());
+        }
+        println!("the machine was busy in each round, in percent: {:?}", self.busy);
+    }
+}
+
+/// Whose turn it is in a lane.
+#[derive(Default)]
+struct Turns {
+    at_a_time: usize,
+    state: Mutex<Turn>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Turn {
+    next: usize,
+    running: usize,
+}
+
+/// A test that has its turn; the end of it is the next one's beginning.
+struct Running<'t>(&'t Turns);
+
+impl Turns {
+    /// Waits until the test of this number may run.
+    fn wait_for(&self, number: usize) -> Running<'_> {
+        let state = self.state();
+        let must_wait = |turn: &mut Turn| turn.next != number || turn.running >= self.at_a_time;
+        let mut turn = self.changed.wait_while(state, must_wait).unwrap_or_else(PoisonError::into_inner);
+        turn.next += 1;
+        turn.running += 1;
+        self.changed.notify_all();
+        Running(self)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Turn> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.state().running -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Notes how long a test took, however it ends.
+struct Timed {
+    name: &'static str,
+    lane: &'static str,
+    started: Instant,
+    times: Arc<Mutex<Vec<Time>>>,
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).push((self.name, self.lane, self.started.elapsed()));
+    }
+}
+
+/// Names every test of these lanes, or those that the arguments want.
+pub fn list(arguments: &Arguments, rounds: &[Vec<Lane>]) {
+    let tests = rounds.iter().flatten().flat_map(|lane| &lane.tests);
+    libtest_mimic::run(arguments, tests.map(|(name, _)| Trial::test(*name, || Ok(()))).collect()).exit_if_failed();
+}
+
+/// Runs the rounds one after the other, of each what the arguments want. A stack runs from the first round that needs it to the last.
+pub fn run(arguments: &Arguments, rounds: Vec<Vec<Lane>>) -> anyhow::Result<Report> {
+    let is_wanted = |(name, _): &Test| !arguments.is_filtered_out(&Trial::test(*name, || Ok(())));
+    let wanted = |lane: Lane| Lane { tests: lane.tests.into_iter().filter(is_wanted).collect(), ..lane };
+    let mut rounds: VecDeque<Vec<Lane>> = rounds
+        .into_iter()
+        .map(|lanes| lanes.into_iter().map(wanted).filter(|lane| !lane.tests.is_empty()).collect::<Vec<_>>())
+        .filter(|lanes| !lanes.is_empty())
+        .collect();
+    let (mut stacks, mut report) = (BTreeMap::<usize, Servers>::new(), Report::default());
+    while let Some(lanes) = rounds.pop_front() {
+        let missing: BTreeSet<usize> = lanes.iter().map(|lane| lane.stack).filter(|number| !stacks.contains_key(number)).collect();
+        stacks.extend(in_parallel::<_, _, Vec<_>>(missing.into_iter().collect(), |number| Ok((number, Servers::start()?)))?);
+        let before = Busy::now();
+        report.add(one_round(arguments, lanes, &stacks));
+        report.busy.push(Busy::now().since(&before));
+        let (needed, done) = stacks.into_iter().partition(|(number, _)| rounds.iter().flatten().any(|lane| lane.stack == *number));
+        stacks = needed;
+        in_parallel::<_, (), Vec<()>>(BTreeMap::into_values(done).collect(), Servers::stop)?;
+    }
+    Ok(report)
+}
+
+fn one_round(arguments: &Arguments, lanes: Vec<Lane>, stacks: &BTreeMap<usize, Servers>) -> Report {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let mut trials = Vec::new();
+    for lane in lanes {
+        let turns = Arc::new(Turns { at_a_time: lane.at_a_time, ..Turns::default() });
+        for (number, (name, test)) in lane.tests.into_iter().enumerate() {
+            let (turns, stack, times, lane) = (turns.clone(), stacks[&lane.stack].stack.clone(), times.clone(), lane.name);
+            trials.push(Trial::test(name, move || {
+                let _running = turns.wait_for(number);
+                let _timed = Timed { name, lane, started: Instant::now(), times };
+                test(&stack)
+            }));
+        }
+    }
+    // One thread for each: the lanes decide who waits.
+    let arguments = Arguments { test_threads: Some(trials.len()), ..arguments.clone() };
+    let has_failed = libtest_mimic::run(&arguments, trials).has_failed();
+    let took = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
+    Report { has_failed, took, busy: Vec::new() }
+}
+
+/// A stack that runs, and its folder.
+struct Servers {
+    stack: Arc<Stack>,
+    _dir: TempDir,
+}
+
+impl Servers {
+    /// Once more in another folder when that fails: another program may take a free port before a server does.
+    fn start() -> anyhow::Result<Self> {
+        Self::try_to_start().or_else(|error| {
+            eprintln!("a stack did not start, trying again: {error:#}");
+            Self::try_to_start()
+        })
+    }
+
+    fn try_to_start() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().to_owned();
+        let options = Options { dir: path, ports: Ports::Free, fast_failure_settings: true, fault_listener: true, ..Options::default() };
+        Ok(Self { stack: Arc::new(Stack::up(options)?), _dir: dir })
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
+        Arc::into_inner(self.stack).ok_or_else(|| anyhow::anyhow!("a test still holds its stack"))?.down()
+    }
+}
+
+fn in_parallel<T: Send, R: Send, C: FromIterator<R>>(items: Vec<T>, act: impl Fn(T) -> anyhow::Result<R> + Sync) -> anyhow::Result<C> {
+    std::thread::scope(|scope| {
+        let act = &act;
+        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || act(item))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
