@@ -31,7 +31,7 @@
 #[inline]
 pub fn at(_name: &str) {
     #[cfg(feature = "failpoints")]
-    fail::eval(_name, end);
+    fail::eval(_name, |after_us| end(_name, after_us));
 }
 
 /// Reads `FAILPOINTS` once at start.
@@ -40,9 +40,10 @@ pub fn setup() {
     std::mem::forget(fail::FailScenario::setup());
 }
 
-/// Ends the process, now or after so many microseconds.
+/// Ends the process, now or after so many microseconds. The log says where, so that another end is not taken for this one.
 #[cfg(feature = "failpoints")]
-fn end(after_us: Option<String>) {
+fn end(point: &str, after_us: Option<String>) {
+    tracing::warn!(point, "failpoint: the process ends");
     let Some(after_us) = after_us.and_then(|text| text.parse().ok()) else { std::process::abort() };
     std::thread::spawn(move || {
         crate::clock::Clock::sleep(&crate::clock::SystemClock::default(), std::time::Duration::from_micros(after_us));

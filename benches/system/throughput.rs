@@ -76,8 +76,8 @@ fn systems(rig: &Rig, args: &Args, name: &str, input: &Input, book: &mut Book) -
         note(book, peer(rig, args, system, &[], system, input), system);
         if system == "kafka-streams" {
             // Testudo's epochs grow to this age while it is behind, as it is here: a peer may have the same.
-            let name = "kafka-streams, commit 500 ms";
-            note(book, peer(rig, args, system, &["--commit-ms", "500"], name, input), name);
+            let name = "kafka-streams, commit 1 s";
+            note(book, peer(rig, args, system, &["--commit-ms", "1000"], name, input), name);
         }
     }
     all

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use apache_avro::Schema;
+
 use super::bounds::is_within;
 use super::datum::{Datum, Malformed, Shape};
 use super::facts::InputRecord;
@@ -65,11 +67,13 @@ struct Writer {
 
 impl Writer {
     /// The datum of what stands behind a frame, or the stage where it is refused.
-    fn read(&self, value: &[u8]) -> Result<Datum, &'static str> {
-        match &self.foreign {
-            None => self.shape.read(value).map_err(|Malformed(_)| "inspect"),
-            Some(foreign) => foreign.read(value).map_err(|why| if why == foreign::OTHER_MESSAGE { OTHER } else { "transcode" }),
-        }
+    fn read(&self, framed: &Framed<'_>) -> Result<Datum, &'static str> {
+        let Some(foreign) = &self.foreign else { return self.shape.read(framed.datum).map_err(|Malformed(_)| "inspect") };
+        let read = match framed.head {
+            None => foreign.read(framed.datum),
+            Some(head) => foreign.read_headed(head, framed.datum),
+        };
+        read.map_err(|why| if why == foreign::OTHER_MESSAGE { OTHER } else { "transcode" })
     }
 }
 
@@ -91,6 +95,13 @@ enum Name {
     Guid([u8; 16]),
 }
 
+/// A record's frame taken apart: the schema's name, what follows it in a header if it stands there, and the rest of the value.
+struct Framed<'r> {
+    name: Name,
+    head: Option<&'r [u8]>,
+    datum: &'r [u8],
+}
+
 impl<'a> Admission<'a> {
     /// Knows no writer schema yet.
     pub fn new(job: &'a Job, partitions: &'a HashMap<Arc<str>, i32>) -> Self {
@@ -108,8 +119,8 @@ impl<'a> Admission<'a> {
         if source.is_plain() {
             return None;
         }
-        match frame(record, source.declared.record_bytes_max).ok()?? {
-            (Name::Guid(guid), _) if !self.guids.contains_key(&guid) => Some(guid),
+        match frame(record, source).ok()??.name {
+            Name::Guid(guid) if !self.guids.contains_key(&guid) => Some(guid),
             _ => None,
         }
     }
@@ -137,8 +148,7 @@ impl<'a> Admission<'a> {
         if source.is_plain() {
             return None;
         }
-        let (name, _) = frame(record, source.declared.record_bytes_max).ok()??;
-        let id = self.id_of(name).ok()?;
+        let id = self.id_of(frame(record, source).ok()??.name).ok()?;
         (!self.verdicts.contains_key(&id)).then_some(id)
     }
 
@@ -167,12 +177,12 @@ impl<'a> Admission<'a> {
         if source.is_plain() {
             return self.screen_plain(index, record);
         }
-        let (name, datum) = match frame(record, source.declared.record_bytes_max) {
+        let framed = match frame(record, source) {
             Err(reason) => return Screened::Refused("frame", reason),
             Ok(None) => return Screened::Tombstone,
             Ok(Some(framed)) => framed,
         };
-        let schema_id = match self.id_of(name) {
+        let schema_id = match self.id_of(framed.name) {
             Ok(id) => id,
             Err((stage, reason)) => return Screened::Refused(stage, reason),
         };
@@ -185,7 +195,7 @@ impl<'a> Admission<'a> {
             Some(Verdict::Refused(reason)) => return Screened::Refused("gate", reason),
             None => return Screened::Refused("gate", "unknown-schema-id"),
         };
-        match writer.read(datum) {
+        match writer.read(&framed) {
             Ok(datum) => self.admit(index, record, &datum, &writer.shape, schema_id),
             Err(OTHER) if source.declared.records.is_some() => Screened::OtherRecord,
             Err(OTHER) => Screened::Refused("transcode", "transcode"),
@@ -251,21 +261,29 @@ impl<'a> Admission<'a> {
 }
 
 /// The schema's name and the datum of a value; none for a tombstone.
-fn frame(record: &InputRecord, bytes_max: usize) -> Result<Option<(Name, &[u8])>, &'static str> {
+fn frame<'r>(record: &'r InputRecord, source: &Source) -> Result<Option<Framed<'r>>, &'static str> {
     let Some(value) = &record.value else { return Ok(None) };
-    if value.len() > bytes_max {
+    if value.len() > source.declared.record_bytes_max {
         return Err("too-large");
     }
-    if let Some((_, header)) = record.headers.iter().rev().find(|(name, _)| name == "__value_schema_id") {
-        let name = match header.as_slice() {
-            [0, id @ ..] => id.try_into().map(|id| Name::Id(u32::from_be_bytes(id))),
-            [1, guid @ ..] => guid.try_into().map(Name::Guid),
+    if let Some((_, Some(header))) = record.headers.iter().rev().find(|(name, _)| name == "__value_schema_id") {
+        let name_bytes = match header.first() {
+            Some(0) => 5,
+            Some(1) => 17,
             _ => return Err("header-framed"),
         };
-        return name.map(|name| Some((name, value.as_slice()))).map_err(|_| "header-framed");
+        let (name, head) = header.split_at_checked(name_bytes).ok_or("header-framed")?;
+        if !head.is_empty() && source.declared.format.schemas() != Some(SchemaKind::Protobuf) {
+            return Err("header-framed");
+        }
+        let name = match name[1..].try_into() {
+            Ok(id) => Name::Id(u32::from_be_bytes(id)),
+            Err(_) => Name::Guid(name[1..].try_into().map_err(|_| "header-framed")?),
+        };
+        return Ok(Some(Framed { name, head: Some(head), datum: value }));
     }
     match value.as_slice() {
-        [0, a, b, c, d, datum @ ..] => Ok(Some((Name::Id(u32::from_be_bytes([*a, *b, *c, *d])), datum))),
+        [0, a, b, c, d, datum @ ..] => Ok(Some(Framed { name: Name::Id(u32::from_be_bytes([*a, *b, *c, *d])), head: None, datum })),
         _ => Err("not-framed"),
     }
 }
@@ -312,10 +330,10 @@ fn is_wanted(full_name: &str, source: &Source) -> bool {
     is_named && source.declared.records.as_ref().is_none_or(|records| records.iter().any(|record| record == full_name))
 }
 
-/// Of topics that several record types share, a source reads those that it names.
+/// Of topics that several record types share, a source reads those that it names. An enum or fixed has a name and is no record type.
 fn is_other_record(writer: &Shape, source: &Source) -> bool {
-    match (&source.declared.records, writer.root.name()) {
-        (Some(records), Some(name)) => !records.contains(&name.to_string()),
+    match (&source.declared.records, &writer.root) {
+        (Some(records), Schema::Record(record)) => !records.contains(&record.name.to_string()),
         _ => false,
     }
 }

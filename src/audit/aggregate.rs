@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use datafusion_sql::sqlparser::ast::{self, DuplicateTreatment, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments};
 
-use super::cast::{Failed, cast};
+use super::cast::{Failed, cast, fits};
 use super::eval::Expr;
 use super::sql::{Column, Unaudited, argument_exprs, compile_parsed};
-use super::sums::{Neumaier, Welford};
+use super::sums::{Neumaier, Welford, Whole};
 use super::types::{PRECISION_MAX, Type};
 use super::value::Value;
 
@@ -171,9 +171,9 @@ impl Aggregate {
         let state = match (self.function, self.kind) {
             (Function::Count, _) => State::Count(0),
             (Function::Sum, Type::Double) => State::Sum(Neumaier::default()),
-            (Function::Sum, _) => State::Number(Value::Null),
+            (Function::Sum, _) => State::Whole(Whole::default(), 0),
             (Function::Avg, Type::Double) => State::Mean(Neumaier::default(), 0),
-            (Function::Avg, _) => State::DecimalMean(0, 0, 0),
+            (Function::Avg, _) => State::Whole(Whole::default(), 0),
             (Function::Variance { .. }, _) => State::Variance(Welford::default()),
             (Function::First | Function::Last, _) => State::Ordered(None),
             _ => State::Number(Value::Null),
@@ -214,11 +214,14 @@ impl Aggregate {
                 sum.add(as_double(&value));
                 *count += 1;
             }
-            State::DecimalMean(sum, scale, count) => {
-                if let Value::Decimal { unscaled, scale: of_value } = value {
-                    (*sum, *scale, *count) = (sum.wrapping_add(unscaled), of_value, *count + 1);
+            State::Whole(sum, scale) => match value {
+                Value::Long(number) => sum.add(i128::from(number)),
+                Value::Decimal { unscaled, scale: of_value } => {
+                    *scale = of_value;
+                    sum.add(unscaled);
                 }
-            }
+                _ => {}
+            },
             State::Variance(variance) => variance.add(as_double(&value)),
             State::Number(held) => *held = self.combined(std::mem::replace(held, Value::Null), value),
             State::Ordered(_) => {}
@@ -228,10 +231,6 @@ impl Aggregate {
     fn combined(&self, held: Value, value: Value) -> Value {
         match (self.function, held, value) {
             (_, Value::Null, value) => value,
-            (Function::Sum, Value::Long(held), Value::Long(value)) => Value::Long(held.wrapping_add(value)),
-            (Function::Sum, Value::Decimal { unscaled: held, scale }, Value::Decimal { unscaled: value, .. }) => {
-                Value::Decimal { unscaled: held.wrapping_add(value), scale }
-            }
             (Function::BoolAnd, Value::Bool(held), Value::Bool(value)) => Value::Bool(held && value),
             (Function::BoolOr, Value::Bool(held), Value::Bool(value)) => Value::Bool(held || value),
             (Function::BitAnd | Function::BitOr | Function::BitXor, held, value) => self.bits(held, value),
@@ -307,12 +306,16 @@ impl Aggregate {
                     Value::Double(sum.total())
                 }
             }
-            State::Mean(_, 0) | State::DecimalMean(_, _, 0) => Value::Null,
+            State::Mean(_, 0) => Value::Null,
             State::Mean(sum, count) => Value::Double(sum.total() / *count as f64),
-            State::DecimalMean(sum, scale, count) => match self.kind {
-                Type::Decimal(_, wider) => {
-                    let more = 10_i128.pow(u32::from((wider - scale).unsigned_abs()));
-                    sum.checked_mul(more).map_or(Value::Null, |sum| Value::Decimal { unscaled: sum / i128::from(*count), scale: wider })
+            // What its type does not hold is null.
+            State::Whole(sum, scale) => match self.kind {
+                Type::Long => sum.over(1, 1).and_then(|sum| i64::try_from(sum).ok()).map_or(Value::Null, Value::Long),
+                Type::Decimal(precision, wider) => {
+                    let finer = 10_u64.pow(u32::from((wider - scale).unsigned_abs()));
+                    let divisor = if self.function == Function::Avg { sum.count() } else { 1 };
+                    let unscaled = sum.over(finer, divisor).filter(|unscaled| fits(*unscaled, precision));
+                    unscaled.map_or(Value::Null, |unscaled| Value::Decimal { unscaled, scale: wider })
                 }
                 _ => Value::Null,
             },
@@ -369,7 +372,8 @@ enum State {
     Count(i64),
     Sum(Neumaier),
     Mean(Neumaier, u64),
-    DecimalMean(i128, i8, u64),
+    /// Integers, or decimals of a scale.
+    Whole(Whole, i8),
     Variance(Welford),
     Number(Value),
     Ordered(Option<(Vec<Value>, Value)>),

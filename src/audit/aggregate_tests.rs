@@ -45,6 +45,16 @@ fn the_mean_of_large_integers_does_not_wrap() {
 }
 
 #[test]
+fn a_sum_that_its_type_does_not_hold_is_null_and_may_come_back() {
+    let longs = |numbers: &[i64]| numbers.iter().map(|number| row(Value::Null, Value::Long(*number))).collect::<Vec<_>>();
+
+    assert_eq!(of("sum(n)", &longs(&[i64::MAX, 1])), Value::Null);
+    assert_eq!(of("sum(n)", &longs(&[i64::MAX, 1, -1])), Value::Long(i64::MAX));
+    assert_eq!(of("sum(n)", &longs(&[i64::MIN, -1, 1])), Value::Long(i64::MIN));
+    assert_eq!(of("sum(n)", &[]), Value::Null);
+}
+
+#[test]
 fn nan_is_the_largest_number_in_either_order() {
     for numbers in [[f64::NAN, 1.0], [1.0, f64::NAN], [-f64::NAN, 1.0]] {
         let rows = doubles(&numbers);

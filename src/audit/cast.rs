@@ -6,6 +6,9 @@ use super::time::{self, DAY, Unit};
 use super::types::{PRECISION_MAX, Type};
 use super::value::{Value, decimal_text};
 
+/// Days since 1970 of the years that the engine's calendar has, -262143 to 262142.
+const CALENDAR_DAYS: std::ops::RangeInclusive<i32> = -96_465_292..=95_026_236;
+
 /// Why an expression has no value on a row: the row's dead letter says `expression-failed`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -136,6 +139,7 @@ pub fn fits(unscaled: i128, precision: u8) -> bool {
 
 fn text(value: &Value, to: Type) -> Result<Value, Failed> {
     let text: Arc<str> = match value {
+        Value::Date(days) if !CALENDAR_DAYS.contains(days) => return failed(value, to),
         Value::Bool(_) | Value::Int(_) | Value::Long(_) | Value::Date(_) | Value::Uuid(_) => value.to_string().into(),
         Value::Decimal { unscaled, scale } => decimal_text(*unscaled, *scale).into(),
         other => return failed(other, to),

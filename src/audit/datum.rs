@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
 
+use crate::avro::lenient::{Leniency, reworded};
+
 /// Deepest nesting of records, arrays and maps.
 const DEPTH_MAX: usize = 64;
 /// Entries of arrays and maps and fields of nested records that any datum may have, and how many more for each of its bytes.
@@ -62,13 +64,22 @@ pub struct Shape {
     names: HashMap<Name, Schema>,
 }
 
+/// A schema that is refused as it is written: with legal namespaces, or without defaults, which do not matter in what was written.
+fn in_other_words(json: &str, others: &[&str]) -> Option<(Schema, Vec<Schema>)> {
+    [Leniency::Names, Leniency::NamesAndDefaults].into_iter().find_map(|leniency| {
+        let (json, others) = reworded(json, others, leniency)?;
+        Schema::parse_str_with_list(&json, &others).ok()
+    })
+}
+
 impl Shape {
     /// Parses a schema and collects its named types; `others` are schemas that it refers to.
     ///
     /// # Errors
     /// apache-avro's, when the text is not a schema.
     pub fn parse(json: &str, others: &[&str]) -> Result<Self, Box<apache_avro::Error>> {
-        let (root, others) = Schema::parse_str_with_list(json, others).map_err(Box::new)?;
+        let (root, others) =
+            Schema::parse_str_with_list(json, others).or_else(|strict| in_other_words(json, others).ok_or(Box::new(strict)))?;
         let mut names = HashMap::new();
         others.iter().chain([&root]).for_each(|schema| collect(schema, &mut names));
         Ok(Self { root, names })

@@ -77,7 +77,7 @@ impl Expr {
             Self::Column(column) => Ok(row[*column].clone()),
             Self::Cast(inner, from, to) => cast(inner.eval(row)?, *from, *to),
             Self::Not(inner) => Ok(truth(inner.eval(row)?).map_or(Value::Null, |value| Value::Bool(!value))),
-            Self::Negate(inner) => Ok(negate(inner.eval(row)?)),
+            Self::Negate(inner) => negate(inner.eval(row)?),
             Self::And(left, right) => kleene(left, right, row, false),
             Self::Or(left, right) => kleene(left, right, row, true),
             Self::Compare(comparison, left, right) => Ok(compare(*comparison, &left.eval(row)?, &right.eval(row)?)),
@@ -165,35 +165,36 @@ fn is_in(value: &Value, list: &[Expr], row: &[Value]) -> Result<Value, Failed> {
     Ok(if has_null { Value::Null } else { Value::Bool(false) })
 }
 
-fn negate(value: Value) -> Value {
-    match value {
-        Value::Int(number) => Value::Int(number.wrapping_neg()),
-        Value::Long(number) => Value::Long(number.wrapping_neg()),
+fn negate(value: Value) -> Result<Value, Failed> {
+    let overflow = || Failed("arithmetic overflow".into());
+    Ok(match value {
+        Value::Int(number) => Value::Int(number.checked_neg().ok_or_else(overflow)?),
+        Value::Long(number) => Value::Long(number.checked_neg().ok_or_else(overflow)?),
         Value::Float(number) => Value::Float(-number),
         Value::Double(number) => Value::Double(-number),
-        Value::Decimal { unscaled, scale } => Value::Decimal { unscaled: unscaled.wrapping_neg(), scale },
+        Value::Decimal { unscaled, scale } => Value::Decimal { unscaled: unscaled.checked_neg().ok_or_else(overflow)?, scale },
         _ => Value::Null,
-    }
+    })
 }
 
-/// Arithmetic on two values of the operand types: integers wrap as the engine's do, and do not divide by zero.
+/// Arithmetic on two values of the operand types: integers neither leave their type's range nor divide by zero.
 fn arithmetic(operator: Arithmetic, result: Type, left: Value, right: Value) -> Result<Value, Failed> {
     use Arithmetic::{Add, Divide, Multiply, Remainder, Subtract};
     let zero = || Failed("divide by zero".into());
     let overflow = || Failed("arithmetic overflow".into());
     match (left, right) {
         (Value::Int(a), Value::Int(b)) => Ok(Value::Int(match operator {
-            Add => a.wrapping_add(b),
-            Subtract => a.wrapping_sub(b),
-            Multiply => a.wrapping_mul(b),
+            Add => a.checked_add(b).ok_or_else(overflow)?,
+            Subtract => a.checked_sub(b).ok_or_else(overflow)?,
+            Multiply => a.checked_mul(b).ok_or_else(overflow)?,
             Divide | Remainder if b == 0 => return Err(zero()),
             Divide => a.checked_div(b).ok_or_else(overflow)?,
             Remainder => a.wrapping_rem(b),
         })),
         (Value::Long(a), Value::Long(b)) => Ok(Value::Long(match operator {
-            Add => a.wrapping_add(b),
-            Subtract => a.wrapping_sub(b),
-            Multiply => a.wrapping_mul(b),
+            Add => a.checked_add(b).ok_or_else(overflow)?,
+            Subtract => a.checked_sub(b).ok_or_else(overflow)?,
+            Multiply => a.checked_mul(b).ok_or_else(overflow)?,
             Divide | Remainder if b == 0 => return Err(zero()),
             Divide => a.checked_div(b).ok_or_else(overflow)?,
             Remainder => a.wrapping_rem(b),

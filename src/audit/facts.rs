@@ -20,15 +20,15 @@ pub struct InputRecord {
     pub key: Option<Vec<u8>>,
     /// Value bytes.
     pub value: Option<Vec<u8>>,
-    /// Headers, in order.
-    pub headers: Vec<(String, Vec<u8>)>,
+    /// Headers, in order; a value may be null.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl InputRecord {
     /// The text of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(header, _)| header == name)?;
-        std::str::from_utf8(&found.1).ok()
+        std::str::from_utf8(found.1.as_deref().unwrap_or_default()).ok()
     }
 
     /// Topic, partition and offset.
@@ -145,7 +145,7 @@ pub struct Counts {
     pub other_records: u64,
     /// Of these, dropped by one of these rules; the ledger does not tell which.
     pub dropped: u64,
-    /// Records that an operator left out; not among the others.
+    /// Offsets that an operator left out; not among the others, and not read.
     pub skipped: u64,
     /// Of these, refused before any branch.
     pub refused: u64,

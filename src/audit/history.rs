@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -36,13 +37,18 @@ pub struct Skip {
     pub from: i64,
     /// The offset that the tenant went on with.
     pub to: i64,
+    /// The generation that left them out.
+    pub generation: u32,
+    /// Whether that was being rebuilt aside: alerts, readings and their dead letters are then of the one before, which read them.
+    pub is_aside: bool,
     /// Who and when.
     pub deed: Deed,
 }
 
 impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} to {} skipped {}", self.partition, self.from, self.to - 1, self.deed)
+        let aside = if self.is_aside { format!(" in generation {} alone", self.generation) } else { String::new() };
+        write!(f, "{}: {} to {} skipped{aside} {}", self.partition, self.from, self.to - 1, self.deed)
     }
 }
 
@@ -64,6 +70,8 @@ pub struct Loss {
     pub windows: Vec<String>,
     /// Where the group stood; partitions without a position had no state to lose.
     pub inputs: BTreeMap<TopicPartition, i64>,
+    /// The generation that lost it: the next one is computed anew.
+    pub generation: u32,
     /// Who and when.
     pub deed: Deed,
 }
@@ -101,7 +109,10 @@ impl History {
     fn skip(&mut self, value: &Value) -> Option<()> {
         let detail = &value["detail"];
         let partition = partition(detail["partition"].as_str()?)?;
-        self.skips.push(Skip { partition, from: detail["from"].as_i64()?, to: detail["to"].as_i64()?, deed: deed(value) });
+        let generation = u32::try_from(detail["generation"].as_u64().unwrap_or(1)).ok()?;
+        let is_aside = detail["aside"].as_bool().unwrap_or(false);
+        let (from, to) = (detail["from"].as_i64()?, detail["to"].as_i64()?);
+        self.skips.push(Skip { partition, from, to, generation, is_aside, deed: deed(value) });
         Some(())
     }
 
@@ -132,7 +143,8 @@ impl History {
             .filter(|(_, position)| !position.is_null())
             .map(|(name, at)| (name.clone(), at.clone()))
             .collect();
-        self.losses.push(Loss { windows, inputs: positions(&known)?, deed: deed(value) });
+        let generation = u32::try_from(detail["generation"].as_u64().unwrap_or(1)).ok()?;
+        self.losses.push(Loss { windows, inputs: positions(&known)?, generation, deed: deed(value) });
         Some(())
     }
 
@@ -147,9 +159,30 @@ impl History {
         reset.max(self.generation.begins_at(&partition.topic, partition.partition))
     }
 
-    /// Whether an input record was left out, or stands before where the tenant began again.
+    /// Without what other generations lost.
+    pub fn with_losses_of(mut self, generation: u32) -> Self {
+        self.losses.retain(|loss| loss.generation == generation);
+        self
+    }
+
+    /// What one generation left out of its windows, and of its ledger, and what it lost.
+    pub fn of_windows(&self, generation: u32) -> Self {
+        let mut history = self.clone().with_losses_of(generation);
+        history.skips.retain(|skip| skip.generation == generation);
+        history
+    }
+
+    /// What was left out of everything else, which is of the generation that counted when the record was read.
+    pub fn of_the_rest(&self) -> Self {
+        let mut history = self.clone();
+        history.skips.retain(|skip| !skip.is_aside);
+        history
+    }
+
+    /// Whether an input record was left out of what is not windows', or stands before where the tenant began again.
     pub fn leaves_out(&self, place: &Place) -> bool {
-        place.offset < self.input_from(&place.partition) || self.skip_of(&place.partition, place.offset).is_some()
+        let is_it = |skip: &Skip| !skip.is_aside && skip.partition == place.partition && (skip.from..skip.to).contains(&place.offset);
+        place.offset < self.input_from(&place.partition) || self.skips.iter().any(is_it)
     }
 
     /// The skip that an offset is in.
@@ -157,16 +190,26 @@ impl History {
         self.skips.iter().find(|skip| skip.partition == *partition && (skip.from..skip.to).contains(&offset))
     }
 
+    /// What is left of the offsets between two positions when everything skipped is taken out, in order.
+    pub fn not_skipped(&self, partition: &TopicPartition, from: i64, until: i64) -> Vec<Range<i64>> {
+        let mut skips: Vec<&Skip> = self.skips.iter().filter(|skip| skip.partition == *partition && skip.to > from).collect();
+        skips.sort_by_key(|skip| skip.from);
+        let (mut kept, mut at) = (Vec::new(), from);
+        for skip in skips.iter().take_while(|skip| skip.from < until) {
+            if skip.from > at {
+                kept.push(at..skip.from);
+            }
+            at = at.max(skip.to);
+        }
+        if at < until {
+            kept.push(at..until);
+        }
+        kept
+    }
+
     /// Whether everything from one offset to before another was skipped.
     pub fn is_skipped(&self, partition: &TopicPartition, from: i64, to: i64) -> bool {
-        let mut at = from;
-        while at < to {
-            match self.skip_of(partition, at) {
-                Some(skip) => at = skip.to,
-                None => return false,
-            }
-        }
-        true
+        self.not_skipped(partition, from, to).is_empty()
     }
 
     /// The position at which a window's state over a partition was last lost.
@@ -230,6 +273,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_skipped_is_cut_out() {
+        let partition = TopicPartition::new("in", 0);
+        let mut history = History::default();
+        // Skipped too short, again, and over again; in no order; and elsewhere.
+        for (name, from, to) in [("in/0", 50, 60), ("in/0", 10, 12), ("in/0", 12, 20), ("in/0", 55, 58), ("in/1", 0, 100)] {
+            history.push(&event("skip", json!({ "partition": name, "from": from, "to": to })));
+        }
+        let kept = |from, until| history.not_skipped(&partition, from, until);
+
+        assert_eq!(kept(0, 100), [0..10, 20..50, 60..100]);
+        assert_eq!([kept(11, 55), kept(10, 60), kept(60, 70)].concat(), [20..50, 20..50, 60..70]);
+        assert!(kept(12, 20).is_empty() && kept(7, 7).is_empty() && kept(9, 3).is_empty());
+        assert_eq!(history.not_skipped(&TopicPartition::new("out", 0), 0, 9).first(), Some(&(0..9)));
+    }
+
+    #[test]
+    fn a_generation_that_is_built_aside_leaves_out_for_its_windows_alone() {
+        let partition = TopicPartition::new("in", 0);
+        let mut history = History::default();
+        history.push(&event("skip", json!({ "partition": "in/0", "from": 5, "to": 9, "generation": 1 })));
+        history.push(&event("skip", json!({ "partition": "in/0", "from": 20, "to": 30, "generation": 2, "aside": true })));
+        history.push(&event("skip", json!({ "partition": "in/0", "from": 40, "to": 41, "generation": 2, "aside": false })));
+        let place = |offset| Place { partition: partition.clone(), offset };
+
+        let (windows, rest) = (history.of_windows(2), history.of_the_rest());
+
+        assert_eq!(windows.not_skipped(&partition, 0, 50), [0..20, 30..40, 41..50]);
+        assert_eq!(rest.not_skipped(&partition, 0, 50), [0..5, 9..40, 41..50]);
+        assert!(history.leaves_out(&place(5)) && history.leaves_out(&place(40)) && !history.leaves_out(&place(20)));
+        assert_eq!(history.notes()[1], "in/0: 20 to 29 skipped in generation 2 alone by ada on ops1 at 2026-01-01T00:00:00+00:00");
+    }
+
+    #[test]
     fn deeds_are_read_and_a_reset_ends_what_was_before() {
         let partition = TopicPartition::new("in", 0);
         let mut history = History::default();
@@ -241,6 +317,8 @@ mod tests {
         assert!(history.is_skipped(&partition, 5, 10) && !history.is_skipped(&partition, 4, 10) && !history.is_skipped(&partition, 5, 11));
         assert!(history.leaves_out(&Place { partition: partition.clone(), offset: 9 }));
         assert_eq!((history.lost_at("w", &partition), history.lost_at("v", &partition)), (Some(12), None));
+        let of = |generation| history.of_windows(generation).lost_at("w", &partition);
+        assert_eq!((of(1), of(2)), (Some(12), None), "what was computed anew has lost nothing");
         assert_eq!(history.notes()[0], "in/0: 5 to 8 skipped by ada on ops1 at 2026-01-01T00:00:00+00:00");
 
         history.push(&event("reset", json!({ "old_positions": {}, "new_positions": { "in/0": 3 }, "outputs": { "alerts/0": 7 } })));

@@ -30,6 +30,7 @@ mod compare;
 mod compare_documents;
 mod documents;
 mod facts;
+mod fetch;
 mod history;
 mod job;
 mod outputs;
@@ -47,6 +48,7 @@ mod against_engine_tests;
 mod zoo;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rdkafka::error::KafkaError;
@@ -55,13 +57,15 @@ pub use compare::compare;
 pub use facts::{Counts, Expected, InputRecord, Observed, Stored, StoredKey};
 pub use job::{Declaration, Job, JobFault};
 pub use ledger::audit_by_ledger;
-pub use recompute::{GuidSchema, Recompute, WriterSchema, recompute};
+pub use recompute::{For, GuidSchema, Recompute, WriterSchema, recompute};
 pub use report::{Discrepancy, Kind, Report, Row};
 
 use crate::avro::registry::{Registry, RegistryFault};
 use crate::kafka::{Settings, TopicPartition};
 use crate::tenant::Tenant;
-use observe::{Cluster, Schemas, Stretch};
+use fetch::Stretch;
+use history::History;
+use observe::{Cluster, Schemas};
 use outputs::Outputs;
 use rulings::Rulings;
 
@@ -98,11 +102,26 @@ pub enum AuditError {
         /// The client's words.
         cause: String,
     },
-    /// A topic gave neither records nor its end.
-    #[error("failed to read topic {topic}: nothing came for a minute; see that its brokers are up")]
+    /// A partition gave neither records nor its end.
+    #[error("failed to read {place}: nothing came for a minute{trouble}; see that its brokers are up")]
     Stalled {
-        /// The topic.
-        topic: String,
+        /// The partition, or the first of those that are waited for.
+        place: String,
+        /// The client's last words, in brackets; empty where it said nothing.
+        trouble: String,
+    },
+    /// A batch that was processed, or produced, cannot be read any more.
+    #[error(
+        "failed to read {partition}: the batch at offset {offset} cannot be read: {cause}; have another replica lead, if one has it whole. \
+         What an operator left out by `testudo skip` is not asked for; anything else cannot be audited until retention has removed it"
+    )]
+    Unreadable {
+        /// The partition.
+        partition: String,
+        /// The offset that the client names: mostly the batch's first.
+        offset: i64,
+        /// The client's words.
+        cause: String,
     },
     /// The registry did not answer.
     #[error("failed to fetch schema {schema}: {cause}")]
@@ -222,7 +241,7 @@ impl Reading {
 
     fn outputs(&self) -> Result<Outcome, AuditError> {
         let cluster = self.cluster()?;
-        let history = observe::history(&cluster, &self.events)?;
+        let history = observe::history(&cluster, &self.events)?.with_losses_of(self.declaration.generation.number);
         let mut outputs = Outputs::new(&self.declaration, &self.job);
         let topics: Vec<Arc<str>> = outputs.topics().cloned().collect();
         let inputs = self.input_topics();
@@ -275,32 +294,48 @@ impl Reading {
         recompute.rule(rulings);
         let history = &observed.history;
         recompute.follow(history);
+        let (windows, rest) = (history.of_windows(self.declaration.generation.number), history.of_the_rest());
         for topic in self.input_topics() {
-            let of_topic = observed.positions.iter().filter(|position| position.partition.topic == topic);
-            let stretch = |position: &facts::ObservedPosition| {
-                let (partition, from) = (position.partition.partition, history.input_from(&position.partition));
-                position.committed.filter(|committed| *committed > from).map(|committed| Stretch {
-                    partition,
-                    from,
-                    until: Some(committed),
-                })
-            };
-            let stretches: Vec<Stretch> = of_topic.filter_map(stretch).collect();
+            let mut stretches: Vec<Stretch> = Vec::new();
+            for position in observed.positions.iter().filter(|position| position.partition.topic == topic) {
+                let partition = &position.partition;
+                let (from, until) = (history.input_from(partition).max(position.start), position.committed.unwrap_or(0));
+                // What one of the two had to read is read.
+                let kept = united(windows.not_skipped(partition, from, until), rest.not_skipped(partition, from, until));
+                let offsets: i64 = kept.iter().map(|kept| kept.end - kept.start).sum();
+                recompute.skip(u64::try_from(until - from - offsets).unwrap_or(0));
+                stretches.extend(kept.into_iter().map(|Range { start, end }| Stretch {
+                    partition: partition.partition,
+                    from: start,
+                    until: Some(end),
+                }));
+            }
             cluster.read(&topic, &stretches, &mut |record| {
-                if history.skip_of(&record.partition, record.offset).is_some() {
-                    recompute.skip();
-                    return Ok(());
-                }
                 if let Some(guid) = recompute.unknown_guid(&record) {
                     recompute.learn_guid(guid, &self.schemas.id_of(guid)?);
                 }
                 if let Some(id) = recompute.unknown_schema(&record) {
                     recompute.learn(id, &self.schemas.get(id)?);
                 }
-                recompute.push(&record);
+                let is_of = |history: &History| history.skip_of(&record.partition, record.offset).is_none();
+                recompute.push_for(&record, For { windows: is_of(&windows), rest: is_of(&rest) });
                 Ok(())
             })?;
         }
         Ok(recompute.finish())
     }
+}
+
+/// Offsets that are in either of two lists, in order.
+fn united(mut ranges: Vec<Range<i64>>, others: Vec<Range<i64>>) -> Vec<Range<i64>> {
+    ranges.extend(others);
+    ranges.sort_by_key(|range| range.start);
+    let mut united: Vec<Range<i64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match united.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => united.push(range),
+        }
+    }
+    united
 }

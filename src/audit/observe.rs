@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::AuditError;
 use super::documents;
 use super::facts::{InputRecord, Observed, ObservedPosition};
+use super::fetch::{self, Stretch, consumer};
 use super::history::History;
 use super::job::Declaration;
 use super::recompute::{GuidSchema, WriterSchema};
@@ -29,8 +27,6 @@ use crate::tenant::CollectionOf;
 
 /// One request to a broker.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
-/// No record and no end of a partition for so long: the broker is gone.
-const STALLED_AFTER: Duration = Duration::from_secs(60);
 /// Open transactions are waited for so long; their timeout is 10 s, and the broker's sweep comes every 10 s.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 /// A registry that does not answer is asked so often.
@@ -38,6 +34,8 @@ const REGISTRY_TRIES: u32 = 5;
 
 /// The cluster, seen by two consumers: one read committed, one that sees high watermarks.
 pub struct Cluster {
+    settings: Settings,
+    group: String,
     committed: BaseConsumer<Callbacks>,
     uncommitted: BaseConsumer<Callbacks>,
     clock: Arc<dyn Clock>,
@@ -50,8 +48,10 @@ impl Cluster {
     /// [`AuditError::Kafka`] when the settings cannot be used.
     pub fn connect(settings: &Settings, group: &str) -> Result<Self, AuditError> {
         Ok(Self {
-            committed: consumer(settings, group, "read_committed")?,
-            uncommitted: consumer(settings, group, "read_uncommitted")?,
+            settings: settings.clone(),
+            group: group.to_owned(),
+            committed: consumer(settings, group, "read_committed", &[])?,
+            uncommitted: consumer(settings, group, "read_uncommitted", &[])?,
             clock: SystemClock::shared(),
         })
     }
@@ -134,7 +134,7 @@ impl Cluster {
     /// Reads a topic from its first record to its end; nothing where there is no such topic.
     ///
     /// # Errors
-    /// [`AuditError::Kafka`], [`AuditError::Stalled`].
+    /// [`AuditError`] when it cannot be read.
     pub fn read_whole(&self, topic: &Arc<str>, take: &mut dyn FnMut(&InputRecord)) -> Result<(), AuditError> {
         let count = self.partitions([topic].into_iter())?.get(topic).copied().unwrap_or(0);
         let stretches: Vec<Stretch> = (0..count).map(Stretch::whole).collect();
@@ -144,73 +144,17 @@ impl Cluster {
         })
     }
 
-    /// Reads stretches of a topic's partitions.
+    /// Reads stretches of a topic's partitions; of each partition they stand in order.
     ///
     /// # Errors
-    /// [`AuditError::Kafka`], [`AuditError::Stalled`], or what `take` fails with.
+    /// [`AuditError`] when they cannot be read, or what `take` fails with.
     pub fn read(
         &self,
         topic: &Arc<str>,
         stretches: &[Stretch],
         take: &mut dyn FnMut(InputRecord) -> Result<(), AuditError>,
     ) -> Result<(), AuditError> {
-        let mut list = TopicPartitionList::new();
-        let mut open: HashMap<i32, i64> = HashMap::new();
-        for Stretch { partition, from, until } in stretches.iter().filter(|stretch| stretch.until.is_none_or(|until| until > stretch.from))
-        {
-            let start = if *from > 0 { Offset::Offset(*from) } else { Offset::Beginning };
-            list.add_partition_offset(topic, *partition, start).map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
-            open.insert(*partition, until.unwrap_or(i64::MAX));
-        }
-        self.committed.assign(&list).map_err(|error| AuditError::kafka(format!("read {topic}"), &error))?;
-        let mut deadline = Deadline::after(&*self.clock, STALLED_AFTER);
-        while !open.is_empty() {
-            match self.committed.poll(Duration::from_millis(500)) {
-                Some(Ok(message)) => {
-                    let Some(end) = open.get(&message.partition()).copied() else {
-                        continue;
-                    };
-                    if message.offset() < end {
-                        take(record_of(topic, &message))?;
-                    }
-                    if end - message.offset() <= 1 {
-                        open.remove(&message.partition());
-                    }
-                    deadline = Deadline::after(&*self.clock, STALLED_AFTER);
-                }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    open.remove(&partition);
-                    deadline = Deadline::after(&*self.clock, STALLED_AFTER);
-                }
-                trouble => {
-                    if let Some(Err(error)) = trouble {
-                        tracing::warn!(%topic, %error, "trouble while reading");
-                    }
-                    if deadline.is_over(&*self.clock) {
-                        return Err(AuditError::Stalled { topic: topic.to_string() });
-                    }
-                }
-            }
-        }
-        self.committed.unassign().map_err(|error| AuditError::kafka(format!("release {topic}"), &error))
-    }
-}
-
-/// A part of a partition.
-#[derive(Clone, Copy, Debug)]
-pub struct Stretch {
-    /// The partition's number.
-    pub partition: i32,
-    /// The first offset, or what is the first by now.
-    pub from: i64,
-    /// The offset after the last; none for the partition's end.
-    pub until: Option<i64>,
-}
-
-impl Stretch {
-    /// All of a partition.
-    pub fn whole(partition: i32) -> Self {
-        Self { partition, from: 0, until: None }
+        fetch::read(&self.settings, &self.group, topic, stretches, take)
     }
 }
 
@@ -222,36 +166,6 @@ pub fn history(cluster: &Cluster, events: &Arc<str>) -> Result<History, AuditErr
     let mut history = History::default();
     cluster.read_whole(events, &mut |record| history.push(record))?;
     Ok(history)
-}
-
-fn consumer(settings: &Settings, group: &str, isolation: &str) -> Result<BaseConsumer<Callbacks>, AuditError> {
-    let mut config = settings.client("testudo-audit");
-    for (key, value) in &settings.consumer {
-        config.set(key, value);
-    }
-    config
-        .set("group.id", group)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", isolation);
-    config.create_with_context(Callbacks::default()).map_err(|error| AuditError::kafka("create a consumer".into(), &error))
-}
-
-/// A record as the audit knows it.
-pub fn record_of(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> InputRecord {
-    let headers = message
-        .headers()
-        .map(|headers| headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect());
-    InputRecord {
-        partition: TopicPartition::new(topic.clone(), message.partition()),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: headers.unwrap_or_default(),
-    }
 }
 
 /// The registry, asked from a thread that may block.

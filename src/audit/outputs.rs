@@ -40,6 +40,7 @@ pub struct Outputs<'a> {
     shapes: HashMap<u32, Option<Shape>>,
     collected_alerts: HashSet<usize>,
     observed: Observed,
+    words: HashSet<Arc<str>>,
 }
 
 /// The topic of a tenant's dead letters.
@@ -64,6 +65,7 @@ impl<'a> Outputs<'a> {
             shapes: HashMap::new(),
             collected_alerts: collected.collect(),
             observed: Observed::default(),
+            words: HashSet::new(),
             declaration,
             job,
         }
@@ -134,7 +136,8 @@ impl<'a> Outputs<'a> {
             self.observed.alert_documents.entry(index).or_default().insert(record.place(), hashes);
         }
         let identity = identity(record.key.as_deref(), record.timestamp_ms, record.partition.partition);
-        self.observed.alerts.entry(index).or_default().entry(identity).or_default().push((hash, record.place()));
+        let alerts = self.observed.alerts.entry(index).or_default();
+        alerts.entry(identity).or_insert_with(|| Vec::with_capacity(1)).push((hash, record.place()));
         Ok(())
     }
 
@@ -161,7 +164,10 @@ impl<'a> Outputs<'a> {
         let text = |name: &str| record.header(name).ok_or_else(|| format!("no header {name}"));
         let number = |name: &str| text(name)?.parse::<i64>().map_err(|_| format!("header {name} is no number"));
         let partition = i32::try_from(number("testudo-partition")?).map_err(|_| "header testudo-partition is out of range")?;
-        let origin = Place { partition: TopicPartition::new(text("testudo-topic")?, partition), offset: number("testudo-offset")? };
+        let origin = Place {
+            partition: TopicPartition::new(word(&mut self.words, text("testudo-topic")?), partition),
+            offset: number("testudo-offset")?,
+        };
         let value = record.value.as_deref().unwrap_or_default();
         let length = usize::try_from(number("testudo-value-bytes")?).map_err(|_| "header testudo-value-bytes is negative")?;
         let letter = ObservedLetter {
@@ -171,8 +177,22 @@ impl<'a> Outputs<'a> {
             timestamp_ms: record.timestamp_ms,
             value: (length, value.len(), fnv(value)),
         };
-        self.observed.letters.entry((origin, text("testudo-stage")?.into())).or_default().push(letter);
+        let stage = word(&mut self.words, text("testudo-stage")?);
+        // Mostly there is one, and a list grows to four places.
+        self.observed.letters.entry((origin, stage)).or_insert_with(|| Vec::with_capacity(1)).push(letter);
         Ok(())
+    }
+}
+
+/// A word that many records have, kept once.
+fn word(words: &mut HashSet<Arc<str>>, text: &str) -> Arc<str> {
+    match words.get(text) {
+        Some(known) => known.clone(),
+        None => {
+            let word: Arc<str> = text.into();
+            words.insert(word.clone());
+            word
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use super::facts::{Expected, ExpectedLetter, ExpectedWindow, InputRecord, Window
 use super::history::History;
 use super::job::{Alert, Job, Window};
 use super::rulings::Rulings;
+use super::sql::Typed;
+use super::types::Type;
 use super::value::{Value, fnv, row_hash};
 use crate::avro::{Reference, SchemaKind};
 use crate::kafka::TopicPartition;
@@ -100,6 +102,15 @@ pub struct Recompute<'a> {
     expected: Expected,
 }
 
+/// What a record was read for.
+#[derive(Clone, Copy, Debug)]
+pub struct For {
+    /// For windows.
+    pub windows: bool,
+    /// For alerts, readings and their dead letters.
+    pub rest: bool,
+}
+
 /// A window that fills.
 struct WindowFold {
     by: Vec<Value>,
@@ -173,9 +184,9 @@ impl<'a> Recompute<'a> {
         }
     }
 
-    /// A record that an operator left out.
-    pub fn skip(&mut self) {
-        self.expected.counts.skipped += 1;
+    /// Offsets that an operator left out.
+    pub fn skip(&mut self, offsets: u64) {
+        self.expected.counts.skipped += offsets;
     }
 
     /// Keeps the stream time at which windows' state was lost, before the first record after it.
@@ -191,6 +202,11 @@ impl<'a> Recompute<'a> {
 
     /// The next record of its partition.
     pub fn push(&mut self, record: &InputRecord) {
+        self.push_for(record, For { windows: true, rest: true });
+    }
+
+    /// The same of a record that an operator may have left out of windows, or of everything else.
+    pub fn push_for(&mut self, record: &InputRecord, read_for: For) {
         if !self.losses.is_empty() {
             self.pass_losses(|partition, at| *partition == record.partition && record.offset >= at);
         }
@@ -201,9 +217,19 @@ impl<'a> Recompute<'a> {
             Screened::OtherRecord => self.expected.counts.other_records += 1,
             Screened::Refused(stage, reason) => {
                 self.expected.counts.refused += 1;
-                self.refuse(record, &stage.into(), vec![reason]);
+                if read_for.rest {
+                    self.refuse(record, &stage.into(), vec![reason]);
+                }
             }
-            Screened::Admitted(row) => self.branch(record, &row),
+            Screened::Admitted(row) => {
+                self.expected.counts.admitted += 1;
+                if read_for.rest {
+                    self.branch_to_the_rest(record, &row);
+                }
+                if read_for.windows {
+                    self.branch_to_windows(record, &row);
+                }
+            }
         }
     }
 
@@ -218,12 +244,8 @@ impl<'a> Recompute<'a> {
         self.expected.letters.insert((record.place(), stage.clone()), letter);
     }
 
-    /// Offers an admitted record to every branch of its source.
-    fn branch(&mut self, record: &InputRecord, row: &Row) {
-        self.expected.counts.admitted += 1;
-        let stream_time = self.stream_times.entry(record.partition.clone()).or_insert(i64::MIN);
-        *stream_time = (*stream_time).max(row.time_us);
-        let stream_time = *stream_time;
+    /// Offers an admitted record to its source's collection and alerts.
+    fn branch_to_the_rest(&mut self, record: &InputRecord, row: &Row) {
         if self.collected_sources.contains(&row.source) {
             let hashes = documents::reading_hashes(&self.job.sources[row.source], record, row);
             self.expected.admitted.entry(row.source).or_default().insert(record.place(), hashes);
@@ -234,6 +256,14 @@ impl<'a> Recompute<'a> {
                 self.alert(index, alert, record, row);
             }
         }
+    }
+
+    /// Offers an admitted record to its source's windows.
+    fn branch_to_windows(&mut self, record: &InputRecord, row: &Row) {
+        let stream_time = self.stream_times.entry(record.partition.clone()).or_insert(i64::MIN);
+        *stream_time = (*stream_time).max(row.time_us);
+        let stream_time = *stream_time;
+        let job = self.job;
         for (window, index) in job.windows.iter().zip(0..) {
             if let Some(window) = window.as_ref().filter(|window| window.declared.source == row.source) {
                 self.window(index, window, record, row, stream_time);
@@ -282,7 +312,7 @@ impl<'a> Recompute<'a> {
         if window.is_closed(start_us, stream_time) {
             return self.refuse(record, &window.stage, vec!["late"]);
         }
-        let key = result_key(&by);
+        let key = result_key(&window.by, &by);
         let place = self.place_of(&window.declared.topic, &key);
         let id = WindowId { window: index, origin: record.partition.clone(), start_us, key };
         let fold = self.folds.entry(id).or_insert_with(|| WindowFold {
@@ -344,13 +374,16 @@ impl WindowFold {
 }
 
 /// The Kafka key of a window's results: the one key column as text, or a JSON array of several.
-fn result_key(by: &[Value]) -> Arc<[u8]> {
-    match by {
-        [only] => only.to_string().as_bytes().into(),
-        several => {
-            let parts: Vec<String> = several.iter().map(ToString::to_string).collect();
-            serde_json::Value::from(parts).to_string().as_bytes().into()
-        }
+fn result_key(columns: &[Typed], by: &[Value]) -> Arc<[u8]> {
+    let text = |(column, value): (&Typed, &Value)| match column.kind {
+        // No zone, no instant.
+        Type::Timestamp(_, false) => value.to_string().trim_end_matches('Z').to_owned(),
+        _ => value.to_string(),
+    };
+    let mut parts: Vec<String> = columns.iter().zip(by).map(text).collect();
+    match parts.len() {
+        1 => parts.remove(0).as_bytes().into(),
+        _ => serde_json::Value::from(parts).to_string().as_bytes().into(),
     }
 }
 

@@ -240,7 +240,7 @@ fn what_an_operator_skipped_is_not_missed() {
     zoo.outputs.remove(at);
     assert_eq!(wrong(&audit(&zoo)), found(&[("dead letters", [1, 0, 0])]));
 
-    zoo.history.skips.push(Skip { partition: TopicPartition::new("in", 0), from: 8, to: 9, deed: deed() });
+    zoo.history.skips.push(Skip { partition: TopicPartition::new("in", 0), from: 8, to: 9, generation: 1, is_aside: false, deed: deed() });
     let report = audit(&zoo);
 
     assert!(report.is_clean(), "{report}");
@@ -262,6 +262,7 @@ fn what_was_lost_with_consent_is_listed_and_nothing_else_is_excused() {
     let lost = |windows: &str, position| Loss {
         windows: vec![windows.into()],
         inputs: [(TopicPartition::new("in", 0), position)].into(),
+        generation: 1,
         deed: deed(),
     };
 

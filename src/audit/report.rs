@@ -133,7 +133,7 @@ impl fmt::Display for Report {
             0 => write!(f, ", {tombstones} tombstones")?,
             dropped => write!(f, ", {dropped} dropped by rule")?,
         }
-        for (count, what) in [(other_records, "of other record types"), (skipped, "skipped by operators")] {
+        for (count, what) in [(other_records, "of other record types"), (skipped, "offsets skipped by operators")] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }

@@ -1,6 +1,6 @@
-//! Sums and variances of floats, each written from its published algorithm.
+//! Sums and variances of floats, each written from its published algorithm, and sums of whole numbers that never wrap around.
 //!
-//! Sums are Neumaier's, so that they have the same bits however the engine cut its epochs (C77); variances are Welford's.
+//! Sums of floats are Neumaier's, so that they have the same bits however the engine cut its epochs (C77); variances are Welford's.
 //!
 //! # Source
 //! A. Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen" (1974); B. P. Welford, "Note on a
@@ -65,5 +65,77 @@ impl Welford {
         }
         let variance = self.squares / divisor as f64;
         Some(if is_root { variance.sqrt() } else { variance })
+    }
+}
+
+/// A sum of 128-bit numbers: their upper and their lower halves, each added up by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whole {
+    upper: i128,
+    lower: i128,
+    count: u64,
+}
+
+impl Whole {
+    /// Takes a number in.
+    pub fn add(&mut self, number: i128) {
+        self.upper += number >> 64;
+        self.lower += number & i128::from(u64::MAX);
+        self.count += 1;
+    }
+
+    /// How many numbers were taken in.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The sum times `factor` by `divisor`, cut towards zero; none of no numbers, or where 128 bits do not hold it.
+    pub fn over(&self, factor: u64, divisor: u64) -> Option<i128> {
+        if self.count == 0 || divisor == 0 {
+            return None;
+        }
+        let (mut upper, mut lower) = (self.upper + (self.lower >> 64), (self.lower & i128::from(u64::MAX)) as u64);
+        let is_negative = upper < 0;
+        if is_negative {
+            (upper, lower) = (if lower == 0 { -upper } else { !upper }, lower.wrapping_neg());
+        }
+        let upper = upper.unsigned_abs();
+        // From the lowest on, as on paper.
+        let mut digits = [lower, upper as u64, (upper >> 64) as u64, 0];
+        let mut carry = 0_u128;
+        for digit in &mut digits {
+            carry += u128::from(*digit) * u128::from(factor);
+            (*digit, carry) = (carry as u64, carry >> 64);
+        }
+        let mut rest = 0_u128;
+        for digit in digits.iter_mut().rev() {
+            rest = rest << 64 | u128::from(*digit);
+            (*digit, rest) = ((rest / u128::from(divisor)) as u64, rest % u128::from(divisor));
+        }
+        let [low, high, 0, 0] = digits else { return None };
+        let magnitude = i128::try_from(u128::from(high) << 64 | u128::from(low)).ok()?;
+        Some(if is_negative { -magnitude } else { magnitude })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(numbers: &[i128]) -> Whole {
+        let mut sum = Whole::default();
+        numbers.iter().for_each(|number| sum.add(*number));
+        sum
+    }
+
+    #[test]
+    fn whole_sums_are_exact_on_both_sides_of_zero() {
+        for number in [0, 1, -1, 7, -7, i128::from(i64::MIN), 1 << 64, -(1 << 64), -(1 << 64) - 1, i128::MAX, i128::MIN + 1] {
+            assert_eq!(of(&[number]).over(1, 1), Some(number));
+            assert_eq!(of(&[number, number, number]).over(1, 3), Some(number), "{number}");
+        }
+        assert_eq!(of(&[i128::MAX, i128::MIN + 1]).over(1, 1), Some(0));
+        assert_eq!((of(&[-7]).over(10, 4), of(&[7]).over(10, 4)), (Some(-17), Some(17)));
+        assert_eq!((of(&[i128::MAX, 1]).over(1, 1), of(&[]).over(1, 1)), (None, None));
     }
 }

@@ -65,7 +65,15 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 /// A date as `2025-04-08`.
 pub fn date_text(days: i32) -> String {
     let (year, month, day) = civil_from_days(i64::from(days));
-    format!("{year:04}-{month:02}-{day:02}")
+    format!("{}-{month:02}-{day:02}", year_text(year))
+}
+
+/// Four digits, or a sign and as many as it needs.
+fn year_text(year: i64) -> String {
+    match year {
+        0..=9_999 => format!("{year:04}"),
+        _ => format!("{year:+05}"),
+    }
 }
 
 /// An instant as `2025-04-08T08:13:00Z`, with as many fraction digits as it needs in threes.
@@ -81,7 +89,7 @@ pub fn timestamp_text(ns: i128) -> String {
         fraction if fraction % 1_000 == 0 => format!(".{:06}", fraction / 1_000),
         fraction => format!(".{fraction:09}"),
     };
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}{digits}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!("{}-{month:02}-{day:02}T{:02}:{:02}:{:02}{digits}Z", year_text(year), seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// Reads `2025-04-08`, `2025-04-08T08:13:00.5`, `2025-04-08 08:13:00Z`, `…+01:30`; `None` when it is none of these.

@@ -110,7 +110,7 @@ pub(super) fn record(topic: &str, offset: i64, timestamp_ms: i64, value: Option<
         timestamp_ms,
         key: Some(b"t1".to_vec()),
         value,
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), Some(value.as_bytes().to_vec()))).collect(),
     }
 }
 
@@ -260,7 +260,7 @@ pub(super) fn audit_as(declaration: &Declaration, zoo: &Zoo) -> Report {
     recompute.follow(&zoo.history);
     for record in zoo.inputs.iter().filter(|record| record.offset < zoo.committed) {
         if zoo.history.skip_of(&record.partition, record.offset).is_some() {
-            recompute.skip();
+            recompute.skip(1);
             continue;
         }
         if let Some(id) = recompute.unknown_schema(record) {

@@ -85,6 +85,7 @@ fn simple_type(name: &str, schema: &Schema) -> Result<DataType, String> {
         Schema::Bytes => DataType::Binary,
         Schema::String | Schema::Enum(_) | Schema::Uuid(_) => DataType::Utf8,
         Schema::Fixed(FixedSchema { size, .. }) => match i32::try_from(*size) {
+            Ok(0) => return Err(format!("`{name}` is a fixed of no bytes, which holds nothing")),
             Ok(bytes) if *size <= FIXED_BYTES_MAX => DataType::FixedSizeBinary(bytes),
             _ => {
                 return Err(format!("`{name}` is a fixed of {size} bytes, the widest that makes a column is {FIXED_BYTES_MAX}"));

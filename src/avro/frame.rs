@@ -1,11 +1,14 @@
 //! Confluent's frame: which schema a record's value was written with. It stands before the datum (a zero byte, the schema's id as four
-//! bytes big endian), or in a header of the record, as an id or as a GUID, and the value is the datum alone.
+//! bytes big endian), or in a header of the record, as an id or as a GUID, and the value is the datum alone. Protobuf's message indexes
+//! follow the schema's name, wherever that stands.
 //!
 //! # Source
-//! Confluent Platform 8, `SchemaId`, `HeaderSchemaIdSerializer`, `DualSchemaIdDeserializer`.
+//! Confluent Platform 8, `SchemaId`, `HeaderSchemaIdSerializer`, `DualSchemaIdDeserializer` (confluentinc/schema-registry,
+//! `schema-serializer/src/main/java/io/confluent/kafka/serializers/schema/id/`).
 
 use std::fmt;
 
+use super::foreign::SchemaKind;
 use crate::kafka::Header;
 
 /// Bytes in front of the datum.
@@ -60,6 +63,17 @@ pub enum SchemaName {
     Guid(SchemaGuid),
 }
 
+/// A record's frame taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framed<'v> {
+    /// Its writer schema's name.
+    pub name: SchemaName,
+    /// What stands behind the name in a header: Protobuf's message indexes, of other kinds nothing. None where the name stands in the value.
+    pub head: Option<&'v [u8]>,
+    /// The rest of the value: a datum, behind its message indexes if it is Protobuf's and the name stands in the value.
+    pub datum: &'v [u8],
+}
+
 /// A record whose writer schema cannot be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameFault {
@@ -83,6 +97,17 @@ pub enum FrameFault {
         /// Its first byte.
         first: Option<u8>,
     },
+    /// A header that goes on behind the schema's name.
+    #[error(
+        "the header {VALUE_HEADER} has {bytes} bytes more than the schema's name: Protobuf's message indexes stand there and nothing else, \
+         and the source declares {kind}; produce with the serializer of {kind}"
+    )]
+    Beyond {
+        /// How many.
+        bytes: usize,
+        /// What the source declares.
+        kind: SchemaKind,
+    },
     /// No room for magic byte and schema id.
     #[error("the value has {bytes} bytes, a frame has at least {PREFIX_BYTES}")]
     Short {
@@ -95,7 +120,7 @@ impl FrameFault {
     /// The dead letter's reason code.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Header { .. } => HEADER_FRAMED,
+            Self::Header { .. } | Self::Beyond { .. } => HEADER_FRAMED,
             Self::Magic { .. } | Self::Short { .. } => "not-framed",
         }
     }
@@ -104,31 +129,40 @@ impl FrameFault {
 /// The reason of records whose header cannot be followed to a schema.
 pub const HEADER_FRAMED: &str = "header-framed";
 
-/// Tells a record's writer schema and datum. A header goes before what the value begins with, as in Confluent's deserializers.
+/// Tells a record's writer schema and datum, for a source of schemas of `kind`. A header goes before what the value begins with, as in
+/// Confluent's deserializers; one without a value is none.
 ///
 /// # Errors
 /// [`FrameFault`] when neither header nor value tells.
 #[inline]
-pub fn of_record<'v>(headers: &[Header], value: &'v [u8]) -> Result<(SchemaName, &'v [u8]), FrameFault> {
+pub fn of_record<'v>(headers: &'v [Header], value: &'v [u8], kind: SchemaKind) -> Result<Framed<'v>, FrameFault> {
     // The last one counts where there are several.
-    match headers.iter().rfind(|header| header.name == VALUE_HEADER) {
-        None => parse(value).map(|(id, datum)| (SchemaName::Id(id), datum)),
-        Some(header) => parse_header(header.value.as_deref().unwrap_or_default()).map(|name| (name, value)),
+    match headers.iter().rfind(|header| header.name == VALUE_HEADER).and_then(|header| header.value.as_deref()) {
+        None => parse(value).map(|(id, datum)| Framed { name: SchemaName::Id(id), head: None, datum }),
+        Some(header) => parse_header(header, kind).map(|(name, head)| Framed { name, head: Some(head), datum: value }),
     }
 }
 
-fn parse_header(value: &[u8]) -> Result<SchemaName, FrameFault> {
-    match value {
-        [MAGIC, a, b, c, d] => Ok(SchemaName::Id(SchemaId(u32::from_be_bytes([*a, *b, *c, *d])))),
-        [MAGIC_GUID, guid @ ..] => {
-            let guid = guid.try_into().map_err(|_| FrameFault::Header { bytes: value.len(), first: Some(MAGIC_GUID) })?;
-            Ok(SchemaName::Guid(SchemaGuid(guid)))
+fn parse_header(header: &[u8], kind: SchemaKind) -> Result<(SchemaName, &[u8]), FrameFault> {
+    let odd = || FrameFault::Header { bytes: header.len(), first: header.first().copied() };
+    let (name, head) = match header {
+        [MAGIC, rest @ ..] => {
+            let (id, head) = rest.split_first_chunk().ok_or_else(odd)?;
+            (SchemaName::Id(SchemaId(u32::from_be_bytes(*id))), head)
         }
-        other => Err(FrameFault::Header { bytes: other.len(), first: other.first().copied() }),
+        [MAGIC_GUID, rest @ ..] => {
+            let (guid, head) = rest.split_first_chunk().ok_or_else(odd)?;
+            (SchemaName::Guid(SchemaGuid(*guid)), head)
+        }
+        _ => return Err(odd()),
+    };
+    match kind == SchemaKind::Protobuf || head.is_empty() {
+        true => Ok((name, head)),
+        false => Err(FrameFault::Beyond { bytes: head.len(), kind }),
     }
 }
 
-/// What a header holds for a value written with schema `name`.
+/// What a header holds for a value written with schema `name`; message indexes follow it for Protobuf.
 pub fn header_value(name: SchemaName) -> Vec<u8> {
     match name {
         SchemaName::Id(id) => prefix(id).to_vec(),
@@ -201,7 +235,10 @@ mod tests {
         for name in [SchemaName::Id(SchemaId(0x0102_0304)), SchemaName::Guid(guid)] {
             let value = b"datum".as_slice();
 
-            assert_eq!(of_record(&[header(&header_value(name))], value), Ok((name, value)));
+            assert_eq!(
+                of_record(&[header(&header_value(name))], value, SchemaKind::Json),
+                Ok(Framed { name, head: Some(&[]), datum: value })
+            );
         }
         assert_eq!(guid.to_string(), "07070707-0707-0707-0707-070707070707");
     }
@@ -212,17 +249,43 @@ mod tests {
         let other = Header { name: "__key_schema_id".into(), value: Some(vec![9]) };
         let headers = [header(&header_value(first)), header(&header_value(last)), other.clone()];
 
-        assert_eq!(of_record(&headers, b"x").map(|(name, _)| name), Ok(last));
-        assert_eq!(of_record(&[other], &[0, 0, 0, 0, 7]), Ok((SchemaName::Id(SchemaId(7)), [].as_slice())));
+        assert_eq!(of_record(&headers, b"x", SchemaKind::Avro).map(|framed| framed.name), Ok(last));
+        let in_front = Ok(Framed { name: SchemaName::Id(SchemaId(7)), head: None, datum: [].as_slice() });
+        assert_eq!(of_record(&[other], &[0, 0, 0, 0, 7], SchemaKind::Avro), in_front);
+        let empty = Header { name: VALUE_HEADER.into(), value: None };
+        assert_eq!(
+            of_record(&[headers[0].clone(), empty], &[0, 0, 0, 0, 7], SchemaKind::Avro),
+            in_front,
+            "a header without a value is none"
+        );
+    }
+
+    #[test]
+    fn behind_the_name_stand_message_indexes_and_only_in_protobuf() {
+        for name in [SchemaName::Id(SchemaId(9)), SchemaName::Guid(SchemaGuid([7; 16]))] {
+            let headers = [header(&[&header_value(name)[..], &[4, 2, 0]].concat())];
+
+            let of_protobuf = of_record(&headers, b"message", SchemaKind::Protobuf);
+
+            assert_eq!(of_protobuf, Ok(Framed { name, head: Some(&[4, 2, 0]), datum: b"message" }));
+            for kind in [SchemaKind::Avro, SchemaKind::Json] {
+                let fault = of_record(&headers, b"datum", kind).expect_err("nothing stands there");
+                assert_eq!(fault.reason(), "header-framed");
+                assert!(fault.to_string().contains("3 bytes more") && fault.to_string().contains(&format!("declares {kind}")), "{fault}");
+            }
+        }
     }
 
     #[test]
     fn a_header_of_another_form_is_named_with_its_length() {
-        for value in [&[][..], &[0, 0, 0, 1], &[0; 6], &[1; 16], &[1; 18], &[2, 0, 0, 0, 1]] {
-            let fault = of_record(&[header(value)], b"datum").expect_err("no form");
+        for value in [&[][..], &[0, 0, 0, 1], &[1; 16], &[2, 0, 0, 0, 1]] {
+            for kind in [SchemaKind::Avro, SchemaKind::Protobuf] {
+                let headers = [header(value)];
+                let fault = of_record(&headers, b"datum", kind).expect_err("no form");
 
-            assert_eq!(fault.reason(), "header-framed");
-            assert!(fault.to_string().contains(&format!("{VALUE_HEADER} holds {} bytes", value.len())), "{fault}");
+                assert_eq!(fault.reason(), "header-framed");
+                assert!(fault.to_string().contains(&format!("{VALUE_HEADER} holds {} bytes", value.len())), "{fault}");
+            }
         }
     }
 

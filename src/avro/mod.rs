@@ -7,6 +7,7 @@
 pub mod frame;
 pub mod schema;
 
+pub mod lenient;
 mod names;
 
 pub mod limits;

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use reqwest::Method;
 use schema_registry_converter::schema_registry_common::{RegisteredReference, SchemaType};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::foreign::{self, Reference, SchemaKind, Transcode};
@@ -88,7 +88,7 @@ pub struct FetchedSchema {
 }
 
 /// A schema of another subject under the name that a schema uses for it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Named {
     /// The name.
     pub name: String,
@@ -207,10 +207,17 @@ impl Registry {
             let why = format!("schema {id} is of type {:?}; schemas of Avro, JSON Schema and Protobuf can be read", found.schema_type);
             return Err(RegistryFault::Bad(why));
         };
-        let mut fetched =
-            FetchedSchema { id, kind, json: found.schema, references: Vec::new(), direct: named(&found.references), chain: Vec::new() };
-        self.add_references(&mut fetched, found.references).await?;
-        Ok(fetched)
+        let fetched = FetchedSchema { kind, direct: named(&found.references), ..FetchedSchema::avro(id, found.schema) };
+        self.with_references(fetched).await
+    }
+
+    /// A schema with all schemas that its direct references lead to, soft-deleted or not; those that it has already stay.
+    ///
+    /// # Errors
+    /// [`RegistryFault`]; `NotFound` names the reference that is not there, `Bad` the one that is too much.
+    pub async fn with_references(&self, mut schema: FetchedSchema) -> Result<FetchedSchema, RegistryFault> {
+        self.add_references(&mut schema).await?;
+        Ok(schema)
     }
 
     /// The subjects under which `id` is registered, with its version in each; deleted ones too.
@@ -270,15 +277,15 @@ impl Registry {
     /// # Errors
     /// [`RegistryFault::Refused`] when the subject's rule forbids it or the schema is invalid.
     pub async fn register(&self, subject: &str, schema_json: &str) -> Result<SchemaId, RegistryFault> {
-        self.register_as(subject, SchemaKind::Avro, schema_json).await
+        self.register_as(subject, SchemaKind::Avro, schema_json, &[]).await
     }
 
-    /// The same for a schema of any kind.
+    /// The same for a schema of any kind, which refers to these.
     ///
     /// # Errors
     /// As [`Registry::register`].
-    pub async fn register_as(&self, subject: &str, kind: SchemaKind, text: &str) -> Result<SchemaId, RegistryFault> {
-        let body = body_of(kind, text);
+    pub async fn register_as(&self, subject: &str, kind: SchemaKind, text: &str, references: &[Named]) -> Result<SchemaId, RegistryFault> {
+        let body = body_of(kind, text, references);
         let answer = self.transport.call(Method::POST, &["subjects", subject, "versions"], None, Some(&body)).await?;
         id_of(&answer)
     }
@@ -332,10 +339,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryFault`].
     pub async fn is_compatible_with(&self, subject: &str, version: &str, schema: &FetchedSchema) -> Result<Compatibility, RegistryFault> {
-        let mut body = body_of(schema.kind, &schema.json);
-        if !schema.direct.is_empty() {
-            body["references"] = json!(schema.direct);
-        }
+        let body = body_of(schema.kind, &schema.json, &schema.direct);
         let path = ["compatibility", "subjects", subject, "versions", version];
         match self.transport.call(Method::POST, &path, Some(("verbose", "true")), Some(&body)).await {
             Ok(answer) => {
@@ -356,26 +360,33 @@ impl Registry {
         self.transport.call(Method::GET, &["schemas", "types"], None, None).await.map(drop)
     }
 
-    /// Fetches what `direct` names and what that rests on, each version once for each name. Together they are bounded like one schema.
-    async fn add_references(&self, fetched: &mut FetchedSchema, direct: Vec<RegisteredReference>) -> Result<(), RegistryFault> {
+    /// Fetches what a schema names directly and what that rests on, each version once for each name. Together they are bounded like one
+    /// schema.
+    async fn add_references(&self, fetched: &mut FetchedSchema) -> Result<(), RegistryFault> {
         let bytes_max = SchemaLimits::default().bytes_max;
-        let mut bytes = fetched.json.len();
+        let mut bytes = fetched.json.len() + fetched.references.iter().map(|reference| reference.text.len()).sum::<usize>();
         let mut seen = HashSet::new();
-        let mut left = direct;
+        let mut left = fetched.direct.clone();
+        let whose = if fetched.id == SchemaId::NONE { "it".to_owned() } else { format!("schema {}", fetched.id) };
         while let Some(reference) = left.pop() {
-            let RegisteredReference { name, subject, version, .. } = reference;
-            if !seen.insert((name.clone(), subject.clone(), version)) {
+            if !seen.insert(reference.clone()) {
                 continue;
             }
+            let Named { name, subject, version } = reference;
             let too_much = |what: String| {
                 let last = format!("the last of them is {name} (subject {subject}, version {version})");
-                Err(RegistryFault::Bad(format!("schema {} rests on {what}; {last}", fetched.id)))
+                Err(RegistryFault::Bad(format!("{whose} rests on {what}; {last}")))
             };
             if seen.len() > REFERENCES_MAX {
                 return too_much(format!("more than {REFERENCES_MAX} others"));
             }
             let path = ["subjects", &subject, "versions", &version.to_string()];
-            let answer = self.transport.call(Method::GET, &path, Some(("deleted", "true")), None).await?;
+            let answer = self.transport.call(Method::GET, &path, Some(("deleted", "true")), None).await.map_err(|fault| match fault {
+                RegistryFault::NotFound(told) => RegistryFault::NotFound(format!(
+                    "{whose} rests on {name} (subject {subject}, version {version}), which is not there: {told}"
+                )),
+                other => other,
+            })?;
             let text = text_of(&answer, "schema")?;
             bytes += text.len();
             if bytes > bytes_max {
@@ -390,14 +401,18 @@ impl Registry {
 }
 
 /// What is posted for a schema. Avro goes unnamed, as registries of old have it.
-fn body_of(kind: SchemaKind, text: &str) -> Value {
-    match kind {
+fn body_of(kind: SchemaKind, text: &str, references: &[Named]) -> Value {
+    let mut body = match kind {
         SchemaKind::Avro => json!({ "schema": text }),
         other => json!({ "schema": text, "schemaType": other.word() }),
+    };
+    if !references.is_empty() {
+        body["references"] = json!(references);
     }
+    body
 }
 
-fn references_of(answer: &Value) -> Result<Vec<RegisteredReference>, RegistryFault> {
+fn references_of(answer: &Value) -> Result<Vec<Named>, RegistryFault> {
     match answer.get("references").filter(|references| !references.is_null()) {
         Some(references) => Vec::deserialize(references).map_err(|error| odd(&error)),
         None => Ok(Vec::new()),

@@ -262,6 +262,18 @@ async fn a_registry_without_guids_is_told_from_one_that_is_away_c23() {
 }
 
 #[tokio::test]
+async fn a_reference_that_is_not_there_is_named() {
+    let reference = json!([{ "name": "test.Deep", "subject": "deep", "version": 2 }]);
+    let not_there = (404, json!({ "error_code": 40402, "message": "Version 2 not found." }).to_string());
+    let stub = Stub::answering([(200, json!({ "schema": "{}", "references": reference }).to_string()), not_there]).await;
+
+    let outcome = stub.registry().schema(SchemaId(7)).await;
+
+    let named = "schema 7 rests on test.Deep (subject deep, version 2), which is not there";
+    assert!(matches!(&outcome, Err(RegistryFault::NotFound(told)) if told.contains(named)), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn references_are_bounded_together_and_the_last_one_is_named() {
     let reference = |number: usize| json!([{ "name": format!("R{number}"), "subject": "s", "version": number }]);
     let large = |number: usize| (200, json!({ "schema": "x".repeat(600_000), "references": reference(number) }).to_string());

@@ -8,6 +8,7 @@ use arrow::datatypes::Fields;
 
 use super::column_form;
 use super::foreign::SchemaKind;
+use super::lenient::{Leniency, legal, reworded};
 use super::limits::SchemaLimits;
 use super::names::{Names, find_recursion};
 
@@ -75,7 +76,7 @@ impl ReaderSchema {
     /// [`SchemaFault`] when the text is not a record schema within [`SchemaLimits::default`], when a type contains itself, or when
     /// no field has a column form.
     pub fn parse(json: &str) -> Result<Self, SchemaFault> {
-        let whole = parse_writer(json, &SchemaLimits::default())?;
+        let whole = parse(json, &[], &SchemaLimits::default(), &[Leniency::Names])?;
         if let Some(found) = find_recursion(&whole) {
             return Err(SchemaFault::Recursive { type_name: found.type_name, field: found.field });
         }
@@ -124,7 +125,7 @@ impl ReaderSchema {
 
     /// The same, for topics that several record types share: only types of these full names are read.
     pub fn for_types(self, records: Vec<String>) -> Self {
-        Self { records: Some(records), ..self }
+        Self { records: Some(records.iter().map(|record| legal(record)).collect()), ..self }
     }
 
     /// Whether every record type is tried, as where a topic has one.
@@ -168,8 +169,20 @@ pub fn parse_writer(json: &str, limits: &SchemaLimits) -> Result<Schema, SchemaF
 /// # Errors
 /// As [`parse_writer`]; the bounds hold for all texts together.
 pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &SchemaLimits) -> Result<Schema, SchemaFault> {
+    parse(json, references, limits, &[Leniency::Names, Leniency::NamesAndDefaults])
+}
+
+/// Parses a record schema as it is written, or else in the other words that are allowed.
+fn parse(json: &str, references: &[&str], limits: &SchemaLimits, leniencies: &[Leniency]) -> Result<Schema, SchemaFault> {
     measure(references.iter().chain([&json]).copied(), limits)?;
-    let (mut schema, others) = Schema::parse_str_with_list(json, references).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
+    let parsed = Schema::parse_str_with_list(json, references).or_else(|strict| {
+        let reworded = leniencies.iter().find_map(|leniency| {
+            let (json, references) = reworded(json, references, *leniency)?;
+            Schema::parse_str_with_list(&json, &references).ok()
+        });
+        reworded.ok_or(strict)
+    });
+    let (mut schema, others) = parsed.map_err(|error| SchemaFault::Invalid(error.to_string()))?;
     if !others.is_empty() {
         schema.denormalize(&others).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
     }

@@ -1,7 +1,8 @@
 //! `testudo audit`: recomputes everything from the input, or goes by the ledger, and says where what is there first differs.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,11 +12,15 @@ use super::operator::find_generation;
 use super::run::load;
 use crate::audit::{AuditError, Options, Report, Stored, StoredKey, audit, audit_by_ledger};
 use crate::avro::registry::Registry;
+use crate::clock::{Deadline, SystemClock};
 use crate::config::Config;
 use crate::kafka::TopicPartition;
 use crate::store::keys::KeyPart;
 use crate::store::{self, StoredWindow};
 use crate::tenant::Tenant;
+
+/// Without a terminal the log tells how far an audit is, as often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// How many discrepancies are shown unless told otherwise.
 pub const FIRST: usize = 20;
@@ -101,14 +106,22 @@ pub async fn audit_one(config: &Config, tenant: Arc<Tenant>, first: usize, with_
     audit(options(config, tenant, store, first).await?).await.exit_by(exit_of)
 }
 
-/// Audits one tenant by its ledger, with a bar of transactions.
+/// Audits one tenant by its ledger, with a bar of transactions; without a terminal the log tells.
 async fn audit_one_by_ledger(config: &Config, tenant: Arc<Tenant>, first: usize) -> anyhow::Result<Report> {
     let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} ledger records {per_sec} {eta}")?;
     let bar = ProgressBar::no_length().with_style(style).with_prefix(tenant.name.clone());
-    let shown = bar.clone();
+    let (shown, name, clock) = (bar.clone(), tenant.name.clone(), SystemClock::shared());
+    let told = Mutex::new(Deadline::after(&*clock, TELL_EVERY));
     let progress = move |done, of| {
         shown.set_length(of);
         shown.set_position(done);
+        if shown.is_hidden()
+            && let Ok(mut until) = told.lock()
+            && until.is_over(&*clock)
+        {
+            *until = Deadline::after(&*clock, TELL_EVERY);
+            tracing::info!(tenant = name, done, of, "auditing by the ledger");
+        }
     };
     let report = audit_by_ledger(options(config, tenant, None, first).await?, Arc::new(progress)).await.exit_by(exit_of);
     bar.finish_and_clear();
@@ -149,6 +162,7 @@ fn stored_key(window: StoredWindow) -> StoredKey {
 fn exit_of(error: &AuditError) -> Exit {
     match error {
         AuditError::Kafka { .. } | AuditError::Stalled { .. } | AuditError::Registry { .. } | AuditError::Mongo { .. } => Exit::Unreachable,
+        AuditError::Unreadable { .. } => Exit::Damaged,
         AuditError::Job(_) => Exit::Usage,
         AuditError::NoLedger { .. } => Exit::Incompatible,
         AuditError::Moving { .. } | AuditError::Lost(_) => Exit::Failure,

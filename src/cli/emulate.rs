@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::emulator::json::json_schema_of;
 use crate::emulator::protobuf::proto_of;
 use crate::emulator::{self, CsvSettings, Emulation, Extent, FleetSettings, Framing, Report, Surroundings, Wrong, run_all};
-use crate::tenant::Format;
+use crate::tenant::{Format, durations};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -105,7 +105,7 @@ struct ExtentArgs {
     #[arg(long, value_name = "N", conflicts_with_all = ["duration", "endless"])]
     records: Option<u64>,
     /// For how long to send, such as 90s or 10m.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "endless")]
+    #[arg(long, value_name = "TIME", value_parser = durations::parse, conflicts_with = "endless")]
     duration: Option<Duration>,
     /// Send until interrupted.
     #[arg(long)]
@@ -122,19 +122,19 @@ struct FleetArgs {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     devices: u32,
     /// Event time between two readings of a device [default: 5s; with --rate such that event time keeps up with the clock]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = durations::parse)]
     interval: Option<Duration>,
     /// Share of readings that are out of order.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     out_of_order: f64,
     /// How far out of order at most.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "TIME", value_parser = durations::parse, default_value = "10s")]
     out_of_order_by: Duration,
     /// Share of readings that are late.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     late: f64,
     /// How late at least; at most twice that.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5m")]
+    #[arg(long, value_name = "TIME", value_parser = durations::parse, default_value = "5m")]
     late_by: Duration,
     /// Share of readings with a low battery.
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
@@ -186,7 +186,7 @@ async fn register(emulation: &Emulation, config: &Config) -> anyhow::Result<Sche
         }
         SchemaKind::Avro => emulation.schema.clone(),
     };
-    let registered = registry.register_as(&subject, kind, &schema).await.exit_by(|fault| match fault {
+    let registered = registry.register_as(&subject, kind, &schema, &[]).await.exit_by(|fault| match fault {
         RegistryFault::Unauthorized(_) => Exit::Forbidden,
         RegistryFault::Refused { .. } => Exit::Incompatible,
         RegistryFault::Bad(_) => Exit::Usage,

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use chrono::DateTime;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -19,20 +19,22 @@ use tokio::runtime::Handle;
 use super::exit::{Exit, WithExit};
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::Config;
+use crate::engine::deeds;
 use crate::engine::generation::{self, Standing, Step};
 use crate::engine::job::owner_topics;
 use crate::engine::standstill::partitions_of;
-use crate::kafka::{Broker, Cluster, Failure, Headers, Outgoing, Position, Reaction, TopicDescription, TopicPartition};
+use crate::kafka::settings::GroupProtocol;
+use crate::kafka::{Broker, Cluster, Failure, Outgoing, Position, Reaction, TopicDescription, TopicPartition};
 use crate::store::lock::holder;
 use crate::tenant::Tenant;
 
 const CLIENT_ID: &str = "testudo-operator";
 /// One question to the broker may take so long.
 pub(super) const WAIT: Duration = Duration::from_secs(15);
-/// librdkafka's default of `session.timeout.ms`.
-const SESSION_DEFAULT_MS: u64 = 45_000;
+/// Under KIP-848 the broker decides: its default of `group.consumer.session.timeout.ms`.
+const BROKERS_SESSION: Duration = Duration::from_secs(45);
 /// Members are waited for so much longer than their session lasts.
-const SESSION_MARGIN: Duration = Duration::from_secs(5);
+pub(super) const SESSION_MARGIN: Duration = Duration::from_secs(5);
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
 /// A tenant, and the cluster it works on.
@@ -45,6 +47,8 @@ pub(super) struct Site {
     pub(super) inputs: Vec<TopicDescription>,
     /// Which generation counts; the tenant is of it, unless it was given another one before.
     pub(super) standing: Standing,
+    /// Clients that ask for positions, by group: a rebuild asks several times a second.
+    clients: Mutex<BTreeMap<String, Arc<BaseConsumer>>>,
 }
 
 /// Where the partitions of a group stand.
@@ -63,7 +67,7 @@ impl Site {
         }
         let standing = generation::read(&*cluster, &*clock, &tenant).exit_by(of_broker)?;
         tenant.generation.get_or_init(|| standing.generation());
-        Ok(Self { config, tenant, cluster, clock, inputs, standing })
+        Ok(Self { config, tenant, cluster, clock, inputs, standing, clients: Mutex::default() })
     }
 
     /// Refuses while a rebuild is under way: what is done to one generation would not be done to the other.
@@ -88,17 +92,18 @@ impl Site {
         }
     }
 
-    /// Refuses while the tenant works, here or anywhere. A member that ended counts until its session does, so that is waited for.
+    /// Refuses while the tenant works, here or anywhere.
     pub(super) fn must_stand_still(&self) -> anyhow::Result<()> {
-        let folder = self.config.store.dir.join(self.tenant.own_name());
-        if let Ok(Some(process)) = holder(&folder) {
-            return Err(anyhow!("process {process} works on {}; stop it first", folder.display())).exit(Exit::Damaged);
-        }
-        let group = self.tenant.group();
+        must_be_free(&self.config.store.dir.join(self.tenant.own_name()))?;
+        self.must_have_no_members(&self.tenant.group())
+    }
+
+    /// Refuses while a group has members. One that ended counts until its session does, so that is waited for.
+    pub(super) fn must_have_no_members(&self, group: &str) -> anyhow::Result<()> {
         let deadline = Deadline::after(&*self.clock, self.session() + SESSION_MARGIN);
         let mut has_told = false;
         loop {
-            let members = self.members_of(&group)?;
+            let members = self.members_of(group)?;
             if members.is_empty() {
                 return Ok(());
             }
@@ -119,16 +124,22 @@ impl Site {
 
     /// The members of a group.
     pub(super) fn members_of(&self, group: &str) -> anyhow::Result<Vec<String>> {
-        let client = self.bare_consumer(group)?;
-        let groups = client.fetch_group_list(Some(group), WAIT).with_context(|| format!("failed to ask for group {group}"))?;
-        let member = |member: &rdkafka::groups::GroupMemberInfo| format!("{} at {}", member.client_id(), member.client_host());
-        Ok(groups.groups().iter().flat_map(|group| group.members()).map(member).collect())
+        let deadline = Deadline::after(&*self.clock, WAIT);
+        loop {
+            match self.cluster.group_members(group, WAIT) {
+                // A coordinator that is just being found.
+                Err(failure) if failure.reaction == Reaction::Retry && !deadline.is_over(&*self.clock) => self.clock.sleep(LOOK_PAUSE),
+                answer => return answer.exit_by(of_broker),
+            }
+        }
     }
 
-    fn session(&self) -> Duration {
-        let kafka = &self.config.kafka;
-        let configured = kafka.consumer.get("session.timeout.ms").or_else(|| kafka.properties.get("session.timeout.ms"));
-        Duration::from_millis(configured.and_then(|ms| ms.parse().ok()).unwrap_or(SESSION_DEFAULT_MS))
+    /// How long a member of the tenant's groups that has ended counts.
+    pub(super) fn session(&self) -> Duration {
+        match self.config.kafka.group_protocol {
+            GroupProtocol::Consumer => BROKERS_SESSION,
+            GroupProtocol::Cooperative | GroupProtocol::Eager => self.config.kafka.session(),
+        }
     }
 
     /// How long it may take to become the group's only member.
@@ -164,32 +175,23 @@ impl Site {
         Ok(elements.iter().map(of).collect())
     }
 
-    fn bare_consumer(&self, group: &str) -> anyhow::Result<BaseConsumer> {
-        let mut client = self.config.kafka.client(CLIENT_ID);
-        client.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
-        client.create().context("failed to make a client")
+    fn bare_consumer(&self, group: &str) -> anyhow::Result<Arc<BaseConsumer>> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(group) {
+            // What it tells of its connections would pile up.
+            while client.poll(Duration::ZERO).is_some() {}
+            return Ok(client.clone());
+        }
+        let mut config = self.config.kafka.client(CLIENT_ID);
+        config.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+        let client: Arc<BaseConsumer> = Arc::new(config.create().context("failed to make a client")?);
+        clients.insert(group.to_owned(), client.clone());
+        Ok(client)
     }
 
     /// A record of what was done, for `<tenant>-events`.
     pub(super) fn event(&self, kind: &str, detail: Value) -> Outgoing {
-        let now_ms = self.clock.wall_ms();
-        let value = json!({
-            "event": kind,
-            "tenant": self.tenant.name,
-            "at": DateTime::from_timestamp_millis(now_ms).unwrap_or_default().to_rfc3339(),
-            "by": who(),
-            "testudo": env!("CARGO_PKG_VERSION"),
-            "detail": detail,
-        });
-        tracing::warn!(tenant = self.tenant.name, event = %value, "operator's action");
-        Outgoing {
-            topic: self.tenant.events_topic(),
-            partition: 0,
-            key: Some(kind.as_bytes().to_vec().into()),
-            value: Some(value.to_string().into_bytes().into()),
-            timestamp_ms: Outgoing::stamp(now_ms),
-            headers: Headers::default(),
-        }
+        deeds::event(&self.tenant, kind, self.clock.wall_ms(), &who(), detail)
     }
 
     /// Writes an event by itself, before what it tells of is done.
@@ -210,6 +212,14 @@ impl Site {
             0 => Ok(()),
             _ => Err(anyhow!(failed())).exit(Exit::Unreachable),
         }
+    }
+}
+
+/// Refuses while a process of this machine works on a state folder.
+pub(super) fn must_be_free(folder: &Path) -> anyhow::Result<()> {
+    match holder(folder) {
+        Ok(Some(process)) => Err(anyhow!("process {process} works on {}; stop it first", folder.display())).exit(Exit::Damaged),
+        _ => Ok(()),
     }
 }
 
@@ -249,7 +259,7 @@ pub(super) fn confirm(tenant: &Tenant, is_agreed: bool) -> anyhow::Result<()> {
 }
 
 /// The operating system's user, and where.
-fn who() -> Value {
+pub(super) fn who() -> Value {
     let uid = fs::metadata("/proc/self").ok().map(|process| process.uid());
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let user = uid.and_then(|uid| user_in(&passwd, uid));

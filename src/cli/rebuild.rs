@@ -6,6 +6,7 @@
 //! the collections. Read top to bottom.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use super::drain::ends_of;
 use super::exit::{Exit, WithExit};
-use super::operator::{Positions, Site, WAIT, listed};
+use super::operator::{Positions, SESSION_MARGIN, Site, WAIT, listed};
 use super::removal;
 use super::run::{ended, load};
 use super::service::{Service, Surroundings};
@@ -27,10 +28,12 @@ use crate::engine::job::create_missing;
 use crate::engine::publish::Copier;
 use crate::engine::staging::Staging;
 use crate::engine::standstill::{Standstill, StandstillFault, last_logged, partitions_of, windows_over};
+use crate::engine::turn::{self, Turn};
 use crate::failpoint;
-use crate::kafka::{Broker, Cluster, Position, TopicDescription, TopicPartition, TopicReader};
+use crate::kafka::settings::GroupProtocol;
+use crate::kafka::{Broker, Cluster, Position, Settings, TopicDescription, TopicPartition, TopicReader};
 use crate::mongo::exchange;
-use crate::store::identity;
+use crate::store::{identity, lock};
 use crate::telemetry::health::{Health, HealthHandle};
 use crate::telemetry::metric::Metrics;
 use crate::tenant::{Collection, CollectionOf, Tenant};
@@ -75,10 +78,7 @@ impl Rebuild<'_> {
         health.not_ready("starting");
         let timeout = self.config.engine.transaction_timeout();
         create_missing(&*site.cluster, &*site.clock, HashMap::new(), vec![generation::topic(&site.tenant)])?;
-        if matches!(site.standing.step, Step::Building(_) | Step::Settled) {
-            let next = next_of(&site.standing, self.config)?;
-            wait_for_others(&site, &next)?;
-        }
+        let _turns = self.take_turns(&site)?;
         let mut scribe = Scribe::start(site.cluster.clone(), site.clock.clone(), &site.tenant, timeout)?;
         loop {
             // Each step stands on what the one before has written.
@@ -95,6 +95,33 @@ impl Rebuild<'_> {
             };
             if ended == Ended::Stopped {
                 return Ok(ended);
+            }
+        }
+    }
+
+    /// The right to rebuild, on this machine and in the cluster. A process that was killed counts until its session is over, unless this is
+    /// the same instance.
+    fn take_turns(&self, site: &Site) -> anyhow::Result<(File, Turn)> {
+        let name = &site.tenant.name;
+        let folder = self.config.store.dir.join(turn::group(&site.tenant));
+        let taken = lock::take(&folder).with_context(|| format!("failed to lock {}", folder.display())).exit(Exit::Damaged)?;
+        let Some(file) = taken else {
+            let process = lock::holder(&folder).ok().flatten().map_or_else(|| "another process".into(), |id| format!("process {id}"));
+            return Err(anyhow!("tenant {name} is being rebuilt by {process} on this machine already; let it end, or stop it"))
+                .exit(Exit::Damaged);
+        };
+        let instance = format!("testudo-{}", self.config.instance);
+        // Whatever the tenant's own groups do: names of members that outlive their process, and no moving of what somebody has.
+        let kafka = Settings { group_protocol: GroupProtocol::Cooperative, ..self.config.kafka.clone() };
+        let timeout = self.config.engine.transaction_timeout();
+        let cluster = Cluster::new(kafka, &instance, timeout, site.clock.clone(), self.around.runtime.clone());
+        let wait = self.config.kafka.session() + SESSION_MARGIN;
+        match Turn::take(&cluster, &*site.clock, &site.tenant, &instance, wait).exit(Exit::Unreachable)? {
+            Some(turn) => Ok((file, turn)),
+            None => {
+                let mut others = site.members_of(&turn::group(&site.tenant))?;
+                others.retain(|member| !member.starts_with(&format!("{instance} at ")));
+                bail!("tenant {name} is being rebuilt by {} already; let it end, or stop it", others.join(", "))
             }
         }
     }
@@ -160,8 +187,11 @@ impl Rebuild<'_> {
                 return Ok(None);
             }
             let Some(ends) = ends else { continue };
-            if !service.has_reached(&HashMap::from([(site.tenant.name.clone(), ends)])) {
-                health.not_ready(format!("generation {next} is being rebuilt"));
+            let ends = HashMap::from([(site.tenant.name.clone(), ends)]);
+            if !service.has_reached(&ends) {
+                // Its own health is shown nowhere else.
+                let waits = service.stuck_before(&ends).map(|lines| format!(", and waits for somebody: {}", lines.join("; ")));
+                health.not_ready(format!("generation {next} is being rebuilt{}", waits.unwrap_or_default()));
                 continue;
             }
             failpoint::at("rebuild.staged");
@@ -406,21 +436,6 @@ fn workers(site: &Site) -> anyhow::Result<Vec<String>> {
     members.sort();
     members.dedup();
     Ok(members)
-}
-
-/// One process rebuilds. One that has ended counts as a member until its session is over.
-fn wait_for_others(site: &Site, next: &Tenant) -> anyhow::Result<()> {
-    let deadline = Deadline::after(&*site.clock, site.join_wait());
-    loop {
-        let members = site.members_of(&next.group())?;
-        if members.is_empty() {
-            return Ok(());
-        }
-        if deadline.is_over(&*site.clock) {
-            bail!("tenant {} is being rebuilt by {} already", next.name, members.join(", "));
-        }
-        site.clock.sleep(LOOK_EVERY / 2);
-    }
 }
 
 fn window_collections(tenant: &Tenant) -> impl Iterator<Item = &Collection> {

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::exit::{Exit, WithExit};
-use super::operator::{Site, WAIT, confirm};
+use super::operator::{Site, WAIT, confirm, must_be_free};
 use super::run::load;
 use crate::clock::Deadline;
 use crate::engine::generation::{Scribe, Standing, Step};
@@ -39,20 +39,14 @@ pub(super) fn run(site: &Site, number: u32, is_agreed: bool, runtime: &Handle) -
     }
     let old = load(&site.config)?.remove(0);
     old.generation.get_or_init(|| Generation { number, ..Generation::first() });
-    let topics = topics(site, &old);
+    let topics = topics(site, &old)?;
     println!("tenant {}, generation {number}{}:", old.name, if is_given_up { ", being rebuilt: given up" } else { "" });
     topics.iter().for_each(|topic| println!("  topic {topic}: deleted"));
     groups(&old).iter().for_each(|group| println!("  group {group}: deleted"));
     println!("  state folder {}: moved aside; those on other machines have to be moved by hand", folder(site, &old).display());
     confirm(&site.tenant, is_agreed)?;
-    let members = site.members_of(&old.group())?;
-    if !members.is_empty() {
-        bail!(
-            "nothing was done: group {} has members: {}; stop them first, and wait until their sessions are over",
-            old.group(),
-            members.join(", ")
-        );
-    }
+    must_be_free(&folder(site, &old))?;
+    site.must_have_no_members(&old.group())?;
     site.record(&site.event("generation-removed", json!({ "generation": number, "given_up": is_given_up })))?;
     if is_given_up {
         let timeout = site.config.engine.transaction_timeout();
@@ -82,7 +76,7 @@ fn folder(site: &Site, old: &Tenant) -> std::path::PathBuf {
 }
 
 /// The topics of a generation alone. What its own tenant file declared and this one does not is not known here.
-fn topics(site: &Site, old: &Tenant) -> Vec<Arc<str>> {
+fn topics(site: &Site, old: &Tenant) -> anyhow::Result<Vec<Arc<str>>> {
     let changelogs = old.windows.iter().flat_map(|window| {
         let inputs = &old.sources[window.source].topics;
         inputs.iter().map(|topic| old.changelog_topic(window, topic))
@@ -90,8 +84,8 @@ fn topics(site: &Site, old: &Tenant) -> Vec<Arc<str>> {
     let aside = old.rebuilt_topics().into_iter().map(|topic| old.staging_topic(&topic));
     let all: Vec<Arc<str>> = changelogs.chain([old.ledger_topic()]).chain(aside).collect();
     // Asked for, so that only what is there is shown.
-    let known = site.cluster.describe(&all, WAIT).unwrap_or_default();
-    all.into_iter().filter(|topic| known.iter().any(|known| known.name == *topic)).collect()
+    let known = site.cluster.describe(&all, WAIT).exit(Exit::Unreachable)?;
+    Ok(all.into_iter().filter(|topic| known.iter().any(|known| known.name == *topic)).collect())
 }
 
 fn groups(old: &Tenant) -> Vec<String> {

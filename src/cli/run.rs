@@ -12,7 +12,7 @@ use super::changed::places_of;
 use super::drain::{Drain, Drained};
 use super::exit::{Exit, WithExit, code_of};
 use super::memory;
-use super::operator::find_generation;
+use super::operator::{self, find_generation};
 use super::rebuild::{Ended, Rebuild};
 use super::schema::over_http::OverHttp;
 use super::service::{Service, Surroundings};
@@ -60,7 +60,8 @@ pub struct Args {
     /// one's place when it is complete and all other instances are stopped; then go on as always.
     #[arg(long)]
     pub rebuild: bool,
-    /// Go on although state of this window is lost, or of `all`; can be repeated. Recorded on the tenant's events topic.
+    /// Go on although state of this window is lost, or of `all`; can be repeated. A loss is recorded on the tenant's events topic, once,
+    /// where it is met; what is not lost is left as it is.
     #[arg(long, value_name = "WINDOW")]
     pub accept_state_loss: Vec<String>,
     /// Do not write to MongoDB.
@@ -91,8 +92,9 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
         return Err(anyhow!("--rebuild takes one tenant file: the others would wait for it")).exit(Exit::Usage);
     }
     if !args.accept_state_loss.is_empty() {
-        config.engine.start_empty.extend(state_loss::accepted(&args.accept_state_loss, &config, &tenants, runtime.handle())?);
+        config.engine.start_empty.extend(state_loss::accepted(&args.accept_state_loss, &tenants)?);
     }
+    config.engine.operator = operator::who();
     let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
     let server = match args.no_http {
         true => None,
@@ -275,7 +277,7 @@ fn exit_of(fault: &TenantFault) -> Exit {
             | WorkerFault::Producer(NoProducer::Failed(failure))
             | WorkerFault::Restore(RestoreFault::Kafka(failure)) => of_broker(failure),
             WorkerFault::Process(ProcessFault::Branch(BranchFault::Store(fault))) => of_store(fault),
-            WorkerFault::Process(_) | WorkerFault::Unowned(_) => Exit::Failure,
+            WorkerFault::Process(_) => Exit::Failure,
         },
         TenantFault::Panicked(_) => Exit::Failure,
     }

@@ -20,7 +20,7 @@ use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::engine::admit::Admission;
 use crate::engine::branch::alert::alert_schema;
-use crate::engine::generation::{self, Step};
+use crate::engine::generation::{self, Follower, Step};
 use crate::engine::job::output_avro;
 use crate::kafka::{Broker, Cluster, Failure, Position, TopicDescription, TopicPartition};
 use crate::mongo::lease::Forbidden;
@@ -47,9 +47,16 @@ struct Shared {
     clock: SharedClock,
     is_stopping: AtomicBool,
     running: Mutex<Vec<SinkHandle>>,
+    /// One for all sinks of a tenant.
+    followers: Mutex<HashMap<String, Arc<Mutex<Follower<Cluster>>>>>,
 }
 
 impl Shared {
+    fn follower(&self, tenant: &Tenant) -> Arc<Mutex<Follower<Cluster>>> {
+        let make = || Arc::new(Mutex::new(Follower::new(self.broker.clone(), self.clock.clone(), tenant.generation_topic())));
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).entry(tenant.name.clone()).or_insert_with(make).clone()
+    }
+
     fn running(&self) -> MutexGuard<'_, Vec<SinkHandle>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,8 +96,14 @@ impl Sinks {
         let clock = SystemClock::shared();
         let client_id = format!("testudo-{}-sinks", config.instance);
         let timeout = config.engine.transaction_timeout();
-        let broker = Cluster::new(config.kafka.clone(), client_id, timeout, clock.clone(), around.runtime.clone());
-        let shared = Arc::new(Shared { broker: Arc::new(broker), clock, is_stopping: AtomicBool::new(false), running: Mutex::default() });
+        let broker = Cluster::new(config.kafka.clone(), client_id, timeout, clock.clone(), around.runtime.clone()).keeping_admin();
+        let shared = Arc::new(Shared {
+            broker: Arc::new(broker),
+            clock,
+            is_stopping: AtomicBool::new(false),
+            running: Mutex::default(),
+            followers: Mutex::default(),
+        });
         let Some(settings) = &config.mongo else { return Ok(Self { shared, starter: None, wanted: 0 }) };
         let client = around.runtime.block_on(settings.client()).context("failed to set up the MongoDB client")?;
         let registry = Registry::new(&config.registry)?;
@@ -162,6 +175,10 @@ fn start_all(mut wanted: Vec<Wanted>, starter: &Starter, shared: &Shared) {
     while !wanted.is_empty() && !shared.is_stopping.load(Ordering::Relaxed) {
         let mut waiting = Vec::new();
         for one in wanted {
+            // Each may take as long as a broker that is away does not answer.
+            if shared.is_stopping.load(Ordering::Relaxed) {
+                return;
+            }
             match prepare(&one, starter, shared) {
                 Ok((target, around, rows)) => match Sink::spawn(target, around, rows, one.health, &one.metrics) {
                     Ok(handle) => shared.running().push(handle),
@@ -214,9 +231,9 @@ fn prepare(wanted: &Wanted, starter: &Starter, shared: &Shared) -> anyhow::Resul
 
 /// Asks whether a tenant's generation still counts, and, for sinks aside, whether it is still being published.
 fn forbidden(tenant: Arc<Tenant>, starter: &Starter, shared: &Shared) -> Arc<Forbidden> {
-    let (broker, clock, is_aside) = (shared.broker.clone(), shared.clock.clone(), starter.is_aside);
+    let (follower, is_aside) = (shared.follower(&tenant), starter.is_aside);
     Arc::new(move || {
-        let standing = generation::read(&*broker, &*clock, &tenant)?;
+        let standing = follower.lock().unwrap_or_else(PoisonError::into_inner).read()?;
         let number = tenant.generation().number;
         Ok(match is_aside {
             false => generation::permits(&standing, number, false),

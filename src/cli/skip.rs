@@ -88,8 +88,12 @@ pub fn run(args: &Args, mut config: Config) -> anyhow::Result<()> {
     let moved = |(changelog, logged): (TopicPartition, LoggedProgress)| {
         progress_record(&changelog, &LoggedProgress { position: to.0, ..logged }, now_ms)
     };
+    let generation = site.tenant.generation().number;
     let mut records: Vec<Outgoing> = logged.into_iter().map(moved).collect();
-    records.push(site.event("skip", json!({ "partition": args.partition, "from": from.0, "to": to.0 })));
+    records.push(site.event(
+        "skip",
+        json!({ "partition": args.partition, "from": from.0, "to": to.0, "generation": generation, "aside": args.generation.is_some() }),
+    ));
     standstill
         .relocate(&format!("{}-operator", site.tenant.name), site.config.engine.transaction_timeout(), &records, &[(partition.clone(), to)])
         .context("nothing was moved")

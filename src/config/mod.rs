@@ -6,6 +6,7 @@
 pub mod layers;
 pub mod tree;
 
+pub mod bounds;
 pub mod de;
 pub mod fault;
 
@@ -195,11 +196,17 @@ fn judged(config: &Config, tree: &Node) -> Vec<Fault> {
     if config.kafka.bootstrap.trim().is_empty() {
         faults.push(fault(&["kafka", "bootstrap"], "must name at least one broker, host:port".into()));
     }
+    for (path, text) in bounds::crossed(config) {
+        faults.push(fault(&path, text));
+    }
     for text in config.mongo.iter().flat_map(crate::mongo::settings::Settings::faults) {
         faults.push(fault(&[], text));
     }
     for place in config.kafka.reserved_in_use() {
         faults.push(fault(&[], format!("{place}: the exactly-once guarantee rests on this property, it cannot be set")));
+    }
+    for text in config.kafka.refused() {
+        faults.push(fault(&[], text));
     }
     faults
 }

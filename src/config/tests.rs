@@ -190,3 +190,28 @@ fn an_instance_name_must_fit_a_transactional_id() {
         Some(true)
     );
 }
+
+#[test]
+fn numbers_that_cannot_work_are_refused_with_their_bounds() {
+    let file = "[engine]\nslice_records_max = 0\nworkers = 1000000000\ncommit_interval_ms = -1\n[store]\nblock_cache_mib = 99999999999999\n\
+                [registry]\nrequest_timeout = \"0s\"";
+
+    let faults = faults(file, &[("TESTUDO__ENGINE__TRANSACTION_TIMEOUT_MS", "10"), ("TESTUDO__ENGINE__EPOCH_RECORDS_MAX", "1e6")], &[]);
+
+    let has = |begin: &str, end: &str| faults.iter().any(|fault| fault.starts_with(begin) && fault.contains(end));
+    assert!(has("engine.commit_interval_ms (file ", "-1"), "{faults:#?}");
+    assert!(has("engine.epoch_records_max (environment ", ""), "{faults:#?}");
+    for (key, bounds) in [
+        ("engine.slice_records_max (file ", "must lie between 1 and 1000000, this is 0"),
+        ("engine.workers (file ", "must lie between 0 and 1024, this is 1000000000"),
+        (
+            "engine.transaction_timeout_ms (environment TESTUDO__ENGINE__TRANSACTION_TIMEOUT_MS)",
+            "must lie between 1000 and 2147483647, this is 10",
+        ),
+        ("store.block_cache_mib (file ", "must lie between 0 and 1048576"),
+        ("registry.request_timeout (file ", "must lie between 1 ms and 3600000 ms, this is 0 ms"),
+    ] {
+        assert!(has(key, bounds), "{key}: {faults:#?}");
+    }
+    assert_eq!(faults.len(), 7, "{faults:#?}");
+}

@@ -13,6 +13,7 @@ use super::csv::{CsvReplay, CsvSettings};
 use super::error::Error;
 use super::fleet::FleetSettings;
 use super::pace::Pace;
+use super::protobuf::INDEXES;
 use super::report::{ClientReport, Report};
 use super::send::Sender;
 use super::shape::Shape;
@@ -193,7 +194,8 @@ impl Emulation {
             Framing::HeaderId => Some(SchemaName::Id(schema_id)),
             Framing::HeaderGuid(guid) => Some(SchemaName::Guid(guid)),
         };
-        let schema = name.map(|name| (frame::VALUE_HEADER.to_owned(), frame::header_value(name)));
+        let indexes: &[u8] = if self.format == Format::Protobuf { &INDEXES } else { &[] };
+        let schema = name.map(|name| (frame::VALUE_HEADER.to_owned(), [&frame::header_value(name), indexes].concat()));
         self.headers.iter().cloned().chain(schema).collect()
     }
 

@@ -210,6 +210,13 @@ fn a_schema_named_in_a_header_leaves_the_datum_alone_in_the_value() {
         }
     }
     assert!(zoo().headers_with(SchemaId(7)).is_empty());
+
+    let protobuf = Emulation { format: Format::Protobuf, ..zoo() };
+    let headed = Emulation { framing: Framing::HeaderId, ..protobuf.clone() };
+    assert_eq!(headed.headers_with(SchemaId(7)), [("__value_schema_id".to_owned(), vec![0, 0, 0, 0, 7, 0])], "message indexes too");
+    for (bare, framed) in messages(&headed, 20).iter().zip(messages(&protobuf, 20)) {
+        assert_eq!(bare.value, framed.value[6..]);
+    }
 }
 
 #[test]

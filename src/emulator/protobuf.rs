@@ -12,6 +12,7 @@ use rand::RngExt;
 use rand_pcg::Pcg64;
 
 use crate::avro::foreign::protobuf::compile;
+use crate::avro::frame::PREFIX_BYTES;
 use crate::avro::{SchemaFault, SchemaLimits};
 
 /// The Protobuf file of an Avro record schema; none where it has a type that Protobuf has not.
@@ -93,6 +94,12 @@ fn symbols(found: &EnumSchema) -> Option<String> {
     Some(text + "  }\n")
 }
 
+/// Bytes in front of a message: the schema's name, and message indexes.
+pub const FRAME_BYTES: usize = PREFIX_BYTES + INDEXES.len();
+
+/// The message indexes of a file's first message.
+pub const INDEXES: [u8; 1] = [0];
+
 /// Writes records of a Protobuf file's first message.
 #[derive(Clone, Debug)]
 pub struct ProtobufWriter {
@@ -112,20 +119,23 @@ impl ProtobufWriter {
 
     /// Appends message indexes, those of the first message, and a record.
     pub fn write(&self, record: &[(String, Avro)], value: &mut Vec<u8>) {
-        value.push(0);
+        value.extend(INDEXES);
         value.extend(message_of(&self.message, record).encode_to_vec());
     }
 
-    /// Cuts a value of which `kept` bytes stay in any case, such that the rest is no record: many cuts are, since every field may be absent.
+    /// Cuts a framed value of which `kept` bytes stay in any case, such that the rest is no record: many cuts are, since every field may be
+    /// absent.
     pub fn cut(&self, value: &mut Vec<u8>, kept: usize, rng: &mut Pcg64) {
-        let body = kept + 1;
+        let body = FRAME_BYTES;
         value.truncate(rng.random_range(kept..value.len().max(kept + 1)));
         while value.len() > body && DynamicMessage::decode(self.message.clone(), &value[body..]).is_ok() {
             value.pop();
         }
-        // Without its message indexes it is none either.
-        if value.len() == body {
-            value.pop();
+        // Without its message indexes it is none either; where they stay, a field begins and ends too early.
+        match value.len() == body {
+            true if kept < body => drop(value.pop()),
+            true => value.push(0x80),
+            false => {}
         }
     }
 
@@ -273,6 +283,11 @@ mod tests {
 
             let told = |value: &[u8]| derived.transcoder.transcode(value, &mut Vec::new()).map_err(|fault| fault.reason);
             assert_eq!(told(&cut[5..]), Err("truncated"), "{cut:?}");
+            let mut headed = vec![0; 5];
+            writer.write(&record, &mut headed);
+            writer.cut(&mut headed, FRAME_BYTES, &mut rng);
+            assert!(headed.len() > FRAME_BYTES);
+            assert_eq!(told(&headed[5..]), Err("truncated"), "{headed:?}");
             assert_eq!(told(&retyped), Err("wrong-type"));
         }
     }

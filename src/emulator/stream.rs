@@ -10,7 +10,7 @@ use super::emulation::{Emulation, Framing};
 use super::error::Error;
 use super::fleet::Fleet;
 use super::json::JsonRecords;
-use super::protobuf::{ProtobufWriter, proto_of};
+use super::protobuf::{FRAME_BYTES, ProtobufWriter, proto_of};
 use super::shape::Shape;
 use super::wrong::{Spoiler, Wrong};
 use crate::avro::{SchemaId, frame};
@@ -112,13 +112,17 @@ impl<'s> Messages<'s> {
         let mut value = self.framed(wrong)?;
         if let Some(kind) = wrong.filter(|kind| self.json.is_none() || !matches!(kind, Wrong::MissingField | Wrong::WrongType)) {
             match (&self.protobuf, kind) {
-                (Some(protobuf), Wrong::Truncated) => protobuf.cut(&mut value, frame::PREFIX_BYTES, self.spoiler.rng()),
+                (Some(protobuf), Wrong::Truncated) => {
+                    // What stands in a header is not in reach of a cut.
+                    let kept = if self.framing == Framing::Value { frame::PREFIX_BYTES } else { FRAME_BYTES };
+                    protobuf.cut(&mut value, kept, self.spoiler.rng());
+                }
                 (Some(protobuf), Wrong::WrongType) => protobuf.add_wrong_type(&mut value, self.spoiler.rng()),
                 _ => self.spoiler.spoil_bytes(kind, &self.reading.record, &mut value),
             }
         }
         if (self.framing != Framing::Value || self.is_plain) && value.starts_with(&frame::prefix(self.schema_id)) {
-            value.drain(..frame::PREFIX_BYTES);
+            value.drain(..if self.protobuf.is_some() { FRAME_BYTES } else { frame::PREFIX_BYTES });
         }
         let key = (wrong != Some(Wrong::NullKey)).then(|| self.reading.key.as_bytes().to_vec());
         Ok(Message { key, value, timestamp_ms: self.reading.time_us.div_euclid(1_000), wrong })

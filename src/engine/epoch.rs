@@ -94,9 +94,4 @@ impl Epoch {
     pub fn age(&self, now: Duration) -> Option<Duration> {
         self.began.map(|began| now.saturating_sub(began))
     }
-
-    /// Whether it should take nothing more.
-    pub fn is_full(&self, records_max: usize, bytes_max: usize) -> bool {
-        self.counts.records >= records_max as u64 || self.bytes >= bytes_max
-    }
 }

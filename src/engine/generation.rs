@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Deadline, SharedClock};
 use crate::kafka::transaction::{End, Phases, Ready, Waits};
-use crate::kafka::{Broker, Failure, Headers, NewTopic, Outgoing, Reaction, TopicPartition, TopicReader};
+use crate::kafka::{Broker, Failure, Headers, NewTopic, Outgoing, Position, Reaction, TopicId, TopicPartition, TopicReader, Watermarks};
 use crate::tenant::{Generation, Tenant};
 
 /// One question to the broker may take so long.
@@ -93,9 +93,19 @@ pub fn read<B: Broker>(broker: &B, clock: &dyn Clock, tenant: &Tenant) -> Result
     let partition = TopicPartition::new(topic, 0);
     let mut reader = broker.reader()?;
     let bounds = reader.bounds(&partition, WAIT)?;
+    read_within(&mut reader, clock, &partition, bounds).map(Option::unwrap_or_default)
+}
+
+/// What the last record between two bounds says; nothing without one.
+fn read_within<R: TopicReader>(
+    reader: &mut R,
+    clock: &dyn Clock,
+    partition: &TopicPartition,
+    bounds: Watermarks,
+) -> Result<Option<Standing>, Failure> {
     let (mut at, mut last) = (bounds.low, None);
     if at < bounds.high {
-        reader.start(&partition, at)?;
+        reader.start(partition, at)?;
     }
     let deadline = Deadline::after(clock, READ_WITHIN);
     while at < bounds.high {
@@ -108,11 +118,65 @@ pub fn read<B: Broker>(broker: &B, clock: &dyn Clock, tenant: &Tenant) -> Result
             return Err(Failure::timed_out(Reaction::Retry, format!("read {partition} to its end"), READ_WITHIN));
         }
     }
-    let Some(last) = last else { return Ok(Standing::default()) };
-    serde_json::from_slice(&last).map_err(|error| {
+    let Some(last) = last else { return Ok(None) };
+    serde_json::from_slice(&last).map(Some).map_err(|error| {
         let why = format!("its last record is not Testudo's ({error}): somebody else writes to it, or a newer version did");
         Failure::new(Reaction::Stop, format!("read which generation counts from {partition}"), why)
     })
+}
+
+/// Answers the same as [`read`] to one who asks every few seconds: it keeps what it has read, and makes clients only for what is new.
+pub struct Follower<B: Broker> {
+    broker: Arc<B>,
+    clock: SharedClock,
+    topic: Arc<str>,
+    known: Option<Known<B::Reader>>,
+}
+
+/// What one topic said up to a position.
+struct Known<R> {
+    topic: TopicId,
+    /// For bounds alone: a reader that has started fetches for ever.
+    bounds: R,
+    until: Position,
+    standing: Standing,
+}
+
+impl<B: Broker> Follower<B> {
+    /// Of a tenant's generation topic; nothing is read yet.
+    pub fn new(broker: Arc<B>, clock: SharedClock, topic: Arc<str>) -> Self {
+        Self { broker, clock, topic, known: None }
+    }
+
+    /// What the topic says now.
+    ///
+    /// # Errors
+    /// As [`read`]; the next answer is read from the beginning then.
+    pub fn read(&mut self) -> Result<Standing, Failure> {
+        let before = self.known.take();
+        let Some(described) = self.broker.describe(std::slice::from_ref(&self.topic), WAIT)?.pop() else {
+            return Ok(Standing::default());
+        };
+        let mut known = match before.filter(|known| known.topic == described.id) {
+            Some(known) => known,
+            None => Known { topic: described.id, bounds: self.broker.reader()?, until: Position(0), standing: Standing::default() },
+        };
+        let partition = TopicPartition::new(self.topic.clone(), 0);
+        let bounds = known.bounds.bounds(&partition, WAIT)?;
+        if known.until > bounds.high {
+            (known.until, known.standing) = (Position(0), Standing::default());
+        }
+        let new = Watermarks { low: known.until.max(bounds.low), ..bounds };
+        if new.low < new.high
+            && let Some(standing) = read_within(&mut self.broker.reader()?, &*self.clock, &partition, new)?
+        {
+            known.standing = standing;
+        }
+        known.until = bounds.high;
+        let standing = known.standing.clone();
+        self.known = Some(known);
+        Ok(standing)
+    }
 }
 
 /// Why a generation may not work; none when it may. Asked after the group's positions are known: a switch that is not seen here had not
@@ -174,32 +238,5 @@ impl<B: Broker> Scribe<B> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_generation_works_at_a_time_and_the_next_one_aside() {
-        let at = |current, step| Standing { current, step, begins: BTreeMap::new() };
-        let building = || Step::Building(BTreeMap::new());
-
-        assert!(permits(&Standing::default(), 1, false).is_none());
-        assert!(permits(&at(1, building()), 1, false).is_none(), "it goes on while the next one is built");
-        assert!(permits(&at(1, building()), 2, true).is_none());
-        assert!(permits(&at(1, building()), 2, false).is_some());
-        assert!(permits(&at(2, Step::Publishing), 1, false).is_some(), "it is fenced from the switch on");
-        assert!(permits(&at(2, Step::Publishing), 2, true).is_some());
-        assert!(permits(&at(2, Step::Exchanging), 2, false).is_some(), "not before its results are where they belong");
-        assert!(permits(&at(2, Step::Settled), 2, false).is_none());
-        assert!(permits(&at(2, Step::Settled), 1, false).is_some());
-    }
-
-    #[test]
-    fn the_record_says_the_same_when_it_is_read() {
-        let declared = BTreeMap::from([("w/in".to_owned(), "0011 {}".to_owned())]);
-        for step in [Step::Settled, Step::Building(declared), Step::Publishing, Step::Exchanging] {
-            let standing = Standing { current: 3, step, begins: BTreeMap::from([("means".to_owned(), vec![1, 2])]) };
-            let text = serde_json::to_vec(&standing).expect("encodes");
-            assert_eq!(serde_json::from_slice::<Standing>(&text).expect("decodes"), standing);
-        }
-    }
-}
+#[path = "generation_tests.rs"]
+mod tests;

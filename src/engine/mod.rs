@@ -19,15 +19,18 @@ pub mod claims;
 pub mod decision;
 pub mod restore;
 
+pub mod deeds;
 pub mod generation;
 pub mod job;
 pub mod publish;
 pub mod standstill;
 pub mod status;
+pub mod turn;
 
 mod assignment;
 pub mod commit;
 mod held;
+mod losses;
 mod ownership;
 mod sealing;
 pub mod worker;

@@ -1,51 +1,40 @@
-//! A partition that the group has given to nobody.
-//!
-//! A static member that is replaced between the two rounds of a cooperative rebalance is told the first round's assignment, in which
-//! what has to move belongs to nobody, and there is no second round until somebody joins (KIP-345, KIP-429). So workers look at what
-//! the group's members have together, and join as new members where that is not everything (ADR 0016).
+//! A partition that the group has given to nobody: the worker whose turn it is joins the group again ([`crate::kafka::ownership`]).
 
 use std::time::Duration;
 
+use super::settings::Settings;
 use super::worker::{Worker, WorkerFault};
-use crate::kafka::{Broker, GroupConsumer, TopicPartition};
+use crate::kafka::ownership::Watch;
+use crate::kafka::{Broker, GroupConsumer};
 
-/// How often a worker looks.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// A partition has no owner when so many looks in a row say so: between two rounds it has none for a moment.
-const SEEN_MAX: u32 = 3;
-/// How long the coordinator may take to answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// A worker lets a partition go when its commit has come to an end, which takes no longer than a transaction, and a little.
+const MARGIN: Duration = Duration::from_secs(10);
 
-/// What the last looks said.
-#[derive(Debug, Default)]
-pub(super) struct Unowned {
-    next_look: Duration,
-    seen: Option<(TopicPartition, u32)>,
+/// The watch of a worker.
+pub(super) fn watch(settings: &Settings) -> Watch {
+    Watch::new(settings.transaction_timeout() + MARGIN)
 }
 
 impl<B: Broker> Worker<B> {
-    /// Ends this worker when a partition has no owner for long: the next start joins as a new member, which begins a rebalance.
+    /// Looks whether every input partition has an owner. Called between epochs: who joins again has nothing left to commit.
     pub(super) fn look_for_unowned(&mut self, now: Duration) -> Result<(), WorkerFault> {
-        if !self.job.settings.static_membership || now < self.unowned.next_look {
+        if !self.watch.is_due(now) || !self.unanswered.is_empty() {
             return Ok(());
         }
-        self.unowned.next_look = now + LOOK_EVERY;
-        let all = self.job.input_partitions();
-        let unowned = match self.consumer.unowned(&all, ANSWER_WAIT) {
-            Ok(unowned) => unowned.into_iter().next(),
+        let roster = match self.consumer.roster() {
+            Ok(Some(roster)) => roster,
+            Ok(None) => return Ok(()),
             Err(failure) => {
                 tracing::debug!(worker = self.number, %failure, "owners of partitions not known");
+                self.watch.was_not_answered(now);
                 return Ok(());
             }
         };
-        let before = self.unowned.seen.take();
-        self.unowned.seen = unowned.map(|partition| {
-            let seen = before.filter(|(earlier, _)| *earlier == partition).map_or(1, |(_, seen)| seen + 1);
-            (partition, seen)
-        });
-        match &self.unowned.seen {
-            Some((partition, seen)) if *seen >= SEEN_MAX => Err(WorkerFault::Unowned(partition.clone())),
-            _ => Ok(()),
+        if let Some(partition) = self.watch.saw(&roster, &self.job.input_partitions(), now) {
+            tracing::warn!(worker = self.number, %partition, members = roster.members.len(), "the group has given a partition to nobody, joining it again");
+            self.status.joins_again();
+            self.consumer.join_again()?;
         }
+        Ok(())
     }
 }

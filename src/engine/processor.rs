@@ -133,6 +133,11 @@ impl Processor {
         &self.epoch
     }
 
+    /// About as many bytes as the open epoch will take when it is sealed: alerts and dead letters, and what becomes of touched windows.
+    pub fn held_bytes(&self) -> usize {
+        self.epoch.bytes + self.windows.iter().map(WindowBranch::held_bytes).sum::<usize>()
+    }
+
     /// Takes a run of an open partition into the epoch.
     pub fn process(&mut self, run: &Run, now: Duration) -> Result<Processed, ProcessFault> {
         let Some(task) = self.tasks.get(&run.partition) else {

@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(25);
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// Records in one transaction.
 const RECORDS_MAX: usize = 5_000;
-/// So often in a row a copy may fail.
+/// So often in a row a copy may fail without having copied anything.
 const TRIES_MAX: u32 = 8;
 const TRY_PAUSE: Duration = Duration::from_secs(1);
 /// A copy that does not move for this long is begun again.
@@ -64,13 +64,14 @@ impl<B: Broker> Copier<'_, B> {
     /// # Errors
     /// When the broker refuses, or fails again and again; what is copied stays, once.
     pub fn run(&self) -> Result<bool, Failure> {
-        let mut tries = 0;
+        let (mut tries, mut copied) = (0, 0);
         loop {
-            let failure = match self.attempt() {
+            let before = copied;
+            let failure = match self.attempt(&mut copied) {
                 Ok(is_done) => return Ok(is_done),
                 Err(failure) => failure,
             };
-            tries += 1;
+            tries = if copied > before { 1 } else { tries + 1 };
             if failure.reaction == Reaction::Stop || tries >= TRIES_MAX {
                 return Err(failure);
             }
@@ -79,7 +80,8 @@ impl<B: Broker> Copier<'_, B> {
         }
     }
 
-    fn attempt(&self) -> Result<bool, Failure> {
+    /// Copies what is left; counts what it has copied.
+    fn attempt(&self, copied: &mut usize) -> Result<bool, Failure> {
         let targets: HashMap<Arc<str>, Arc<str>> =
             self.tenant.rebuilt_topics().into_iter().map(|topic| (self.tenant.staging_topic(&topic), topic)).collect();
         let aside: Vec<Arc<str>> = targets.keys().cloned().collect();
@@ -113,6 +115,7 @@ impl<B: Broker> Copier<'_, B> {
             let runs: Vec<Run> = polled.slice.runs.into_iter().filter_map(from_next).collect();
             if !runs.is_empty() {
                 ready = self.copy(ready, &runs, &targets, &mut consumer, waits)?;
+                *copied += runs.iter().map(Run::len).sum::<usize>();
                 next.extend(runs.iter().filter_map(|run| Some((run.partition.clone(), run.end()?))));
                 stalls = Deadline::after(&**self.clock, STALL_MAX);
             }
@@ -128,11 +131,16 @@ impl<B: Broker> Copier<'_, B> {
         Ok(true)
     }
 
-    /// Where the topics aside end; nobody writes to them any more.
+    /// Where the topics aside end; nobody writes to them any more. All of them are there until the results are exchanged.
     fn ends(&self, topics: &[Arc<str>]) -> Result<Vec<(TopicPartition, Position)>, Failure> {
+        let described = self.broker.describe(topics, WAIT)?;
+        if let Some(missing) = topics.iter().find(|topic| !described.iter().any(|known| known.name == **topic)) {
+            let why = "it is not there: the tenant file names other output topics than those that were rebuilt; take that change back";
+            return Err(Failure::new(Reaction::Retry, format!("copy {missing}"), why));
+        }
         let mut reader = self.broker.reader()?;
         let mut ends = Vec::new();
-        for topic in self.broker.describe(topics, WAIT)? {
+        for topic in described {
             for partition in 0..topic.partitions {
                 let partition = TopicPartition::new(topic.name.clone(), partition);
                 let bounds = reader.bounds(&partition, WAIT)?;

@@ -44,8 +44,32 @@ struct Replaying {
 pub enum Step {
     /// More to do.
     Busy,
+    /// State is lost, and the operator lets the partition go on without: when that is [on record](Restore::recorded).
+    Lost(Loss),
     /// The partition may be processed from this position on (EOS-4).
     Done(Task, Position),
+}
+
+/// State that is lost, with the operator's consent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The input partition.
+    pub partition: TopicPartition,
+    /// Where the group stands.
+    pub position: Position,
+    /// The windows.
+    pub windows: Vec<LostWindow>,
+}
+
+/// A window whose state is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostWindow {
+    /// Its name.
+    pub window: String,
+    /// Its changelog partition.
+    pub changelog: TopicPartition,
+    /// What that says from now on: it counts as whole.
+    pub logged: LoggedProgress,
 }
 
 impl Restore {
@@ -203,7 +227,9 @@ impl Restore {
         let was_replayed = !self.progress.is_whole();
         if was_replayed {
             self.check_logged()?;
-            self.note_accepted_losses();
+            if let Some(loss) = self.accepted_loss() {
+                return Ok(Step::Lost(loss));
+            }
         }
         let position = self.facts.start();
         if was_replayed && !self.facts.windows.is_empty() {
@@ -243,25 +269,40 @@ impl Restore {
         Ok(())
     }
 
-    /// A loss is accepted once: from now on the changelog counts as whole from where it begins.
-    fn note_accepted_losses(&mut self) {
-        let Some(committed) = self.facts.committed else { return };
-        for plan in self.facts.windows.iter().filter(|plan| plan.loss_is_accepted) {
-            let Some(changelog) = self.progress.changelogs.get_mut(&plan.window) else { continue };
-            let nothing = LoggedProgress {
-                position: committed.0,
+    /// What is lost and was not accepted before.
+    fn accepted_loss(&self) -> Option<Loss> {
+        let position = self.facts.committed?;
+        let windows: Vec<LostWindow> = self.facts.windows.iter().filter_map(|plan| self.lost(plan, position)).collect();
+        (!windows.is_empty()).then(|| Loss { partition: self.facts.partition.clone(), position, windows })
+    }
+
+    /// What a window's changelog has to say to count as whole up to the group's position, from where it begins; `None` where it does.
+    fn lost(&self, plan: &WindowPlan, position: Position) -> Option<LostWindow> {
+        let changelog = self.progress.changelogs.get(&plan.window).filter(|_| plan.loss_is_accepted)?;
+        let begins = self.replayed_whole.get(&plan.window).map_or(0, |start| start.0);
+        let known = match &changelog.logged {
+            Some(logged) if logged.position == position.0 && logged.whole_from >= begins => return None,
+            Some(logged) => logged.clone(),
+            None if plan.is_new => return None,
+            None => LoggedProgress {
+                position: position.0,
                 stream_time_us: None,
                 swept_until_us: None,
                 identity: plan.identity.clone(),
                 input_id: Some(self.facts.topic_id.clone()),
                 whole_from: 0,
-            };
-            let known = changelog.logged.clone().unwrap_or(nothing);
-            let begins = self.replayed_whole.get(&plan.window).map_or(0, |start| start.0);
-            let whole_from = known.whole_from.max(begins);
-            if changelog.logged.as_ref().is_none_or(|logged| logged.position != committed.0 || logged.whole_from != whole_from) {
-                tracing::warn!(partition = %self.facts.partition, window = plan.window, "going on with a loss of state that was accepted");
-                changelog.logged = Some(LoggedProgress { position: committed.0, whole_from, ..known });
+            },
+        };
+        let logged = LoggedProgress { position: position.0, whole_from: known.whole_from.max(begins), ..known };
+        Some(LostWindow { window: plan.window.clone(), changelog: plan.changelog.clone(), logged })
+    }
+
+    /// A [loss](Step::Lost) is on record, in the changelogs too: it is not met again.
+    pub fn recorded(&mut self, loss: Loss) {
+        for lost in loss.windows {
+            tracing::warn!(partition = %loss.partition, window = lost.window, "going on with a loss of state that was accepted");
+            if let Some(changelog) = self.progress.changelogs.get_mut(&lost.window) {
+                changelog.logged = Some(lost.logged);
             }
         }
     }

@@ -2,32 +2,118 @@
 
 use std::time::Duration;
 
+use super::settings::Settings;
 use super::worker::{Stage, Worker};
-use crate::kafka::{Broker, GroupConsumer};
+use crate::kafka::{Broker, GroupConsumer, Position};
+
+/// With fewer records than these left in the log a worker is not behind.
+const BEHIND_MIN: u64 = 20_000;
+
+/// How an open epoch stands.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Nothing more came, and the coordinator is ready for another transaction.
+    has_run_dry: bool,
+    /// It may take no more records, or no more bytes.
+    is_full: bool,
+    /// Since its first record.
+    age: Duration,
+}
+
+/// Whether it has to be committed now. Only one that is old enough asks whether the worker `is_behind`.
+fn is_due(epoch: Standing, settings: &Settings, is_behind: impl FnOnce() -> bool) -> bool {
+    epoch.has_run_dry
+        || epoch.is_full
+        || epoch.age >= settings.commit_interval() && (epoch.age >= settings.catch_up_interval() || !is_behind())
+}
+
+/// Whether as many records as the open epoch has taken wait in the log. The last of them waits for as long as this epoch has lasted anyway: a
+/// larger one at most doubles what its readers wait, and saves commits, and the results of windows that come again.
+fn is_behind(taken: u64, left: u64) -> bool {
+    left >= taken.max(BEHIND_MIN)
+}
+
+/// Records between positions and the ends of their partitions, where those are known.
+fn left_before(ends: impl Iterator<Item = (Position, Option<Position>)>) -> u64 {
+    ends.map(|(position, end)| end.map_or(0, |end| u64::try_from(end.0 - position.0).unwrap_or(0))).sum()
+}
 
 impl<B: Broker> Worker<B> {
     /// Whether the open epoch has to be committed now.
     pub(super) fn is_sealing_due(&mut self, took_records: bool) -> bool {
-        let has_run_dry = !took_records && self.pause_left().is_zero();
-        let settings = &self.job.settings;
-        let (interval, catch_up) = (settings.commit_interval(), settings.catch_up_interval());
-        let epoch = self.processor.epoch();
-        let age = epoch.age(self.clock.monotonic()).unwrap_or(Duration::ZERO);
-        has_run_dry
-            || epoch.is_full(settings.epoch_records_max, settings.epoch_bytes_max)
-            || age >= interval && (age >= catch_up || !self.is_behind())
+        let (settings, epoch) = (&self.job.settings, self.processor.epoch());
+        let taken = epoch.counts.records;
+        let standing = Standing {
+            has_run_dry: !took_records && self.pause_left().is_zero(),
+            is_full: taken >= settings.epoch_records_max as u64 || self.processor.held_bytes() >= settings.epoch_bytes_max,
+            age: epoch.age(self.clock.monotonic()).unwrap_or(Duration::ZERO),
+        };
+        let (stages, consumer) = (&self.stages, &mut self.consumer);
+        let lags = || {
+            let running = stages.iter().filter_map(|(partition, stage)| match stage {
+                Stage::Running(position) => Some((partition, *position)),
+                _ => None,
+            });
+            is_behind(taken, left_before(running.map(|(partition, position)| (position, consumer.known_end(partition)))))
+        };
+        is_due(standing, settings, lags)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: fn() -> Settings = || Settings { commit_interval_ms: 100, catch_up_interval_ms: 500, ..Settings::default() };
+
+    fn at(age_ms: u64) -> Standing {
+        Standing { has_run_dry: false, is_full: false, age: Duration::from_millis(age_ms) }
     }
 
-    /// Whether another whole epoch waits in the log: then a larger one costs no reader time, and saves commits.
-    fn is_behind(&mut self) -> bool {
-        let mut left: u64 = 0;
-        for (partition, stage) in &self.stages {
-            if let Stage::Running(position) = stage
-                && let Some(end) = self.consumer.known_end(partition)
-            {
-                left += u64::try_from(end.0 - position.0).unwrap_or(0);
-            }
+    fn unasked() -> bool {
+        panic!("whether it is behind does not matter")
+    }
+
+    #[test]
+    fn an_epoch_that_is_full_or_gets_no_more_is_due_at_once() {
+        assert!(is_due(Standing { has_run_dry: true, ..at(0) }, &SETTINGS(), unasked));
+        assert!(is_due(Standing { is_full: true, ..at(0) }, &SETTINGS(), unasked));
+        assert!(!is_due(at(0), &SETTINGS(), unasked) && !is_due(at(99), &SETTINGS(), unasked), "it is young");
+    }
+
+    #[test]
+    fn a_worker_that_is_behind_takes_more_into_an_epoch_but_not_for_ever() {
+        for age_ms in [100, 101, 499] {
+            assert!(is_due(at(age_ms), &SETTINGS(), || false), "{age_ms} ms: readers wait for nothing else");
+            assert!(!is_due(at(age_ms), &SETTINGS(), || true), "{age_ms} ms: readers wait for the rest anyway");
         }
-        left >= self.job.settings.epoch_records_max as u64
+        assert!(is_due(at(500), &SETTINGS(), unasked) && is_due(at(9_000), &SETTINGS(), unasked));
+    }
+
+    #[test]
+    fn epochs_get_smaller_as_a_worker_catches_up() {
+        assert!(is_behind(20_000, 20_000) && is_behind(500_000, 500_000) && is_behind(0, 1_000_000));
+        assert!(!is_behind(500_000, 499_999), "what waits is less than what is open");
+        assert!(!is_behind(100, 19_999), "under steady load a few always wait");
+    }
+
+    #[test]
+    fn without_a_longer_interval_being_behind_changes_nothing() {
+        for catch_up_interval_ms in [0, 50, 100] {
+            let settings = Settings { catch_up_interval_ms, ..SETTINGS() };
+            assert!(!is_due(at(99), &settings, unasked), "{catch_up_interval_ms} ms");
+            assert!(is_due(at(100), &settings, unasked), "{catch_up_interval_ms} ms");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_added_up_over_partitions_with_a_known_end() {
+        let ends = [(10, Some(25)), (0, Some(7)), (3, None), (9, Some(9))];
+
+        let left = left_before(ends.into_iter().map(|(position, end)| (Position(position), end.map(Position))));
+
+        assert_eq!(left, 22);
+        // A position past control records is beyond the end that the last fetch told.
+        assert_eq!(left_before([(Position(8), Some(Position(5)))].into_iter()), 0);
     }
 }

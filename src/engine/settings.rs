@@ -15,14 +15,14 @@ pub struct Settings {
     pub workers: usize,
     /// An epoch is sealed when it is this old, milliseconds.
     pub commit_interval_ms: u64,
-    /// The same while a whole epoch's records still wait in the log, milliseconds: fewer, larger transactions catch up sooner.
+    /// The same while as many records as the epoch has still wait in the log, milliseconds: fewer, larger transactions catch up sooner.
     pub catch_up_interval_ms: u64,
     /// Shortest pause between two transactions of a worker, milliseconds: while the coordinator still writes the markers of the
     /// last one, it answers the next with CONCURRENT_TRANSACTIONS, and the client waits 20 ms before it asks again.
     pub commit_pause_ms: u64,
     /// An epoch is sealed at this many records.
     pub epoch_records_max: usize,
-    /// An epoch is sealed when its outputs reach this many bytes.
+    /// An epoch is sealed when it holds about this many bytes: alerts, dead letters, what becomes of the windows it has touched.
     pub epoch_bytes_max: usize,
     /// At most this many records are taken by one poll.
     pub slice_records_max: usize,
@@ -41,6 +41,9 @@ pub struct Settings {
     pub ledger: bool,
     /// Windows whose changelog may be missing although their input has been read: new ones, or ones whose loss is accepted.
     pub start_empty: Vec<String>,
+    /// Who runs this process, for records of what flags allow.
+    #[serde(skip)]
+    pub operator: serde_json::Value,
     /// Set while a generation is being rebuilt.
     #[serde(skip)]
     pub staging: Option<Arc<Staging>>,
@@ -51,10 +54,10 @@ impl Default for Settings {
         Self {
             workers: 0,
             commit_interval_ms: 100,
-            catch_up_interval_ms: 500,
+            catch_up_interval_ms: 1_000,
             commit_pause_ms: 5,
-            epoch_records_max: 100_000,
-            epoch_bytes_max: 32 << 20,
+            epoch_records_max: 1_000_000,
+            epoch_bytes_max: 64 << 20,
             slice_records_max: 8_192,
             transaction_timeout_ms: 10_000,
             shutdown_timeout_ms: 20_000,
@@ -63,6 +66,7 @@ impl Default for Settings {
             static_membership: true,
             ledger: true,
             start_empty: Vec::new(),
+            operator: serde_json::Value::Null,
             staging: None,
         }
     }

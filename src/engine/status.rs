@@ -192,6 +192,11 @@ impl Status {
         });
     }
 
+    /// A worker joins its group again, so that a partition without an owner gets one.
+    pub fn joins_again(&self) {
+        self.metrics.rebalance("asked-for");
+    }
+
     /// A partition's state is being restored.
     pub fn restoring(&self, partition: &TopicPartition, restored: u64, remaining: u64) {
         let mut inner = self.inner();
@@ -211,11 +216,12 @@ impl Status {
 
     /// A partition may be processed from `position` on, after so many changelog entries.
     pub fn restored(&self, partition: &TopicPartition, entries: u64, position: Position) {
-        let metrics = self.metrics.partition(&partition.topic, partition.partition);
         self.restoring(partition, entries, 0);
         let mut inner = self.inner();
         inner.restores.remove(partition);
-        inner.partitions.insert(partition.clone(), (metrics, Some(position)));
+        // One that is taken up again keeps its metrics: dropped, they would take the lag of their successors away.
+        let make = || (self.metrics.partition(&partition.topic, partition.partition), None);
+        inner.partitions.entry(partition.clone()).or_insert_with(make).1 = Some(position);
     }
 
     /// A partition was given up.
@@ -226,6 +232,17 @@ impl Status {
         if inner.held.remove(partition).is_some() {
             self.tell_held(&inner);
         }
+    }
+
+    /// All workers have ended by a fault: what they said of partitions holds no longer, which may be others' by now.
+    pub fn forget(&self) {
+        let mut inner = self.inner();
+        inner.partitions.clear();
+        inner.restores.clear();
+        inner.waiting.clear();
+        inner.held.clear();
+        self.metrics.partitions_waiting(0);
+        self.tell_held(&inner);
     }
 
     /// Everything before `position` is committed or was not a record; `end` is where the partition ends, as far as known.
@@ -354,5 +371,46 @@ mod tests {
         status.waiting(0, BTreeMap::new());
         status.held(&two, "in/1 is held at 5".to_owned());
         assert_eq!(status.stuck_before(&ends), Some(vec!["in/1 is held at 5".to_owned()]));
+    }
+
+    /// So many lags are shown.
+    fn lags(metrics: &Metrics) -> usize {
+        metrics.encode().lines().filter(|line| line.starts_with("testudo_consumer_lag_records{")).count()
+    }
+
+    #[test]
+    fn a_partition_that_is_taken_up_again_still_shows_its_lag() {
+        let metrics = Metrics::new();
+        let status = Status::new(TenantMetrics::new(&metrics, "t"), Health::default().component("t"));
+        let partition = TopicPartition::new("in", 0);
+        status.restored(&partition, 0, Position(0));
+        let shown = lags(&metrics);
+        assert!(shown > 0);
+
+        status.restored(&partition, 0, Position(5));
+
+        assert_eq!(lags(&metrics), shown);
+        assert!(status.has_reached(&[(partition.clone(), Position(5))]));
+        status.released(&partition);
+        assert_eq!(lags(&metrics), 0);
+    }
+
+    #[test]
+    fn what_workers_said_of_partitions_ends_with_them() {
+        let (metrics, health) = (Metrics::new(), Health::default());
+        let status = Status::new(TenantMetrics::new(&metrics, "t"), health.component("t"));
+        let partition = TopicPartition::new("in", 0);
+        status.worker(0, WorkerState::Running);
+        status.restored(&partition, 0, Position(10));
+        status.held(&partition, "in/0 is held at 10".to_owned());
+        let waiting = Waiting { position: Position(10), schema: SchemaId(9), owner: None };
+        status.waiting(0, BTreeMap::from([(partition.clone(), waiting)]));
+        assert!(!health.is_ready());
+
+        status.forget();
+
+        assert!(health.is_ready(), "{:?}", health.snapshot());
+        assert!(!status.has_reached(&[(partition, Position(10))]), "it may be another instance's");
+        assert_eq!(lags(&metrics), 0);
     }
 }

@@ -126,6 +126,7 @@ impl<B: Broker> Supervisor<B> {
                 Ok(()) => return Ok(()),
                 Err(fault) => fault,
             };
+            self.parts.status.forget();
             if self.parts.clock.monotonic().saturating_sub(began) > LONG_LIFE {
                 (self.pause, self.fruitless) = (PAUSE_FIRST, 0);
             }
@@ -136,9 +137,6 @@ impl<B: Broker> Supervisor<B> {
             }
             tracing::warn!(tenant = self.parts.tenant.name, %fault, pause_ms = self.pause.as_millis() as u64, "tenant starts again after a pause");
             self.parts.status.not_ready(&fault.to_string());
-            if matches!(fault, TenantFault::Worker(WorkerFault::Unowned(_))) {
-                self.parts.settings.static_membership = false;
-            }
             was_wrong = damage(fault);
             self.rest();
         }
@@ -172,9 +170,17 @@ impl<B: Broker> Supervisor<B> {
         let job = Arc::new(job);
         // One worker's end ends the others of this start; the tenant's own stop is asked beside it.
         let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::new();
+        let (mut threads, mut unmade) = (Vec::new(), None);
         for number in 0..parts.settings.worker_count() {
-            threads.push(self.spawn(&job, &stop, number)?);
+            match self.spawn(&job, &stop, number) {
+                Ok(thread) => threads.push(thread),
+                Err(fault) => {
+                    // Those that work already are waited for: none may outlive its start.
+                    stop.store(true, Ordering::Relaxed);
+                    unmade = Some(fault);
+                    break;
+                }
+            }
         }
         while threads.iter().any(|thread| !thread.is_finished()) {
             if self.is_stopped() || threads.iter().any(JoinHandle::is_finished) {
@@ -186,7 +192,8 @@ impl<B: Broker> Supervisor<B> {
             Ok(end) => end.map_err(TenantFault::from),
             Err(panic) => Err(TenantFault::Panicked(panic_text(&*panic))),
         });
-        ends.collect::<Vec<_>>().into_iter().find(Result::is_err).unwrap_or(Ok(()))
+        let first = ends.collect::<Vec<_>>().into_iter().find(Result::is_err);
+        unmade.map(Err).or(first).unwrap_or(Ok(()))
     }
 
     fn spawn(&self, job: &Arc<Job>, stop: &Arc<AtomicBool>, number: usize) -> Result<JoinHandle<Result<(), WorkerFault>>, TenantFault> {
@@ -243,7 +250,6 @@ fn kind(fault: &TenantFault) -> Kind {
             | WorkerFault::Producer(NoProducer::Fenced { .. }),
         ) => Kind::Operators,
         TenantFault::Worker(WorkerFault::Process(ProcessFault::Branch(BranchFault::Store(fault)))) => of_store(fault),
-        TenantFault::Worker(WorkerFault::Unowned(_)) => Kind::Outside,
         TenantFault::Worker(WorkerFault::Process(_)) | TenantFault::Panicked(_) => Kind::Ours,
     }
 }

@@ -12,13 +12,14 @@ use std::time::Duration;
 use super::claims::Claim;
 use super::commit::{Committed, Committer, NoProducer};
 use super::job::{Job, JobFault};
-use super::ownership::Unowned;
+use super::ownership;
 use super::processor::{ProcessFault, Processor};
 use super::restore::{Restore, RestoreFault, Step};
 use super::status::{Status, Waiting, WorkerState};
 use crate::avro::frame::SchemaId;
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
+use crate::kafka::ownership::Watch;
 use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, Run, TopicPartition};
 use crate::planted::Bug;
 use crate::store::StoreFault;
@@ -58,9 +59,6 @@ pub enum WorkerFault {
     /// The store failed after a commit; the state is restored at the next start.
     #[error(transparent)]
     Store(#[from] StoreFault),
-    /// The group has given this partition to nobody.
-    #[error("the group has given {0} to no member; joining it as a new one")]
-    Unowned(TopicPartition),
     /// There is no producer to be had.
     #[error(transparent)]
     Producer(#[from] NoProducer),
@@ -108,7 +106,7 @@ pub struct Worker<B: Broker> {
     pub(super) next_commit: Duration,
     pub(super) next_stable_end: Duration,
     pub(super) asked_stable_ends: usize,
-    pub(super) unowned: Unowned,
+    pub(super) watch: Watch,
     /// What the restore in line has left, and until when that has to change.
     pub(super) stall: Option<(u64, Deadline)>,
 }
@@ -148,7 +146,7 @@ impl<B: Broker> Worker<B> {
             next_commit: Duration::ZERO,
             next_stable_end: Duration::ZERO,
             asked_stable_ends: 0,
-            unowned: Unowned::default(),
+            watch: ownership::watch(&job.settings),
             stall: None,
             job,
             broker,
@@ -372,6 +370,7 @@ impl<B: Broker> Worker<B> {
                     return self.react(Failure::timed_out(Reaction::Retry, attempted, RESTORE_STALL_MAX));
                 }
                 Ok(Step::Busy) => {}
+                Ok(Step::Lost(loss)) => return self.record(loss),
                 Ok(Step::Done(task, position)) => {
                     let partition = restore.partition().clone();
                     self.status.restored(&partition, restore.entries, position);
@@ -414,6 +413,8 @@ impl<B: Broker> Worker<B> {
         match self.committer.commit(&sealed, &mut self.consumer, &self.status)? {
             Committed::Yes => {
                 failpoint::at("commit.before_store");
+                // They are many, and nobody needs them any more.
+                sealed.outgoing = Vec::new();
                 let started = self.clock.monotonic();
                 self.job.store.apply(std::mem::take(&mut sealed.changes))?;
                 self.status.stored(self.clock.monotonic().saturating_sub(started));

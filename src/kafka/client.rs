@@ -175,6 +175,22 @@ pub(super) fn give_up(consumer: &BaseConsumer<Callbacks>, partitions: &TopicPart
     }
 }
 
+/// Before a member's client closes, which it cannot while a rebalance waits for its answer: answers the one that was handed out and those
+/// that come.
+pub fn leave(consumer: &BaseConsumer<Callbacks>, unanswered: Option<Rebalance>) {
+    let context = consumer.context();
+    context.close();
+    for rebalance in unanswered.into_iter().chain(context.take_rebalances()) {
+        let answered = match rebalance {
+            Rebalance::Assigned(partitions) => take_in(consumer, &list_of(&partitions)),
+            Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) => give_up(consumer, &list_of(&partitions)),
+        };
+        if let Err(error) = answered {
+            tracing::debug!(%error, "rebalance not answered while closing");
+        }
+    }
+}
+
 /// The partitions of a librdkafka list.
 pub fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect()

@@ -1,6 +1,6 @@
 //! A real Kafka cluster behind the [`Broker`] port: the settings of every client that the guarantee rests on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -13,19 +13,22 @@ use rdkafka::producer::BaseProducer;
 use rdkafka::topic_partition_list::Offset;
 
 use super::client::{Callbacks, list_of};
-use super::consumer::Member;
+use super::consumer::{Manners, Member};
 use super::ffi;
 use super::port::{Broker, NewTopic, TopicDescription};
 use super::position::{Position, TopicPartition};
 use super::producer::TxnProducer;
 use super::reaction::Failure;
 use super::reader::PartitionReader;
-use super::settings::{GroupProtocol, Settings};
+use super::settings::{GroupProtocol, SESSION, Settings};
 use crate::clock::SharedClock;
 use crate::planted::Bug;
 
 /// What the broker decides under KIP-848: `group.consumer.session.timeout.ms` and its like there.
 const BROKERS_OWN: [&str; 3] = ["partition.assignment.strategy", "heartbeat.interval.ms", "session.timeout.ms"];
+
+/// A kept admin client that has not answered for so long is replaced.
+const KEPT_WAIT: Duration = Duration::from_secs(2);
 
 /// A Kafka cluster reached through librdkafka.
 pub struct Cluster {
@@ -34,7 +37,11 @@ pub struct Cluster {
     transaction_timeout: Duration,
     clock: SharedClock,
     runtime: tokio::runtime::Handle,
+    /// Where the admin client is kept between questions, the client.
+    kept: Option<Mutex<Option<Admin>>>,
 }
+
+type Admin = AdminClient<DefaultClientContext>;
 
 impl Cluster {
     /// A cluster by its settings; nothing is connected yet. `runtime` serves the admin client.
@@ -45,7 +52,13 @@ impl Cluster {
         clock: SharedClock,
         runtime: tokio::runtime::Handle,
     ) -> Self {
-        Self { settings, client_id: client_id.into(), transaction_timeout, clock, runtime }
+        Self { settings, client_id: client_id.into(), transaction_timeout, clock, runtime, kept: None }
+    }
+
+    /// Describes topics with one client that it keeps, instead of one for each question: for who asks every few seconds. A client asks the
+    /// controller that it knows, so one whose controller is away makes place for a new one.
+    pub fn keeping_admin(self) -> Self {
+        Self { kept: Some(Mutex::default()), ..self }
     }
 
     fn consumer_config(&self) -> ClientConfig {
@@ -54,12 +67,13 @@ impl Cluster {
             .set("partition.assignment.strategy", "cooperative-sticky")
             // Members learn of a rebalance by their heartbeats, twice in a cooperative one: 3 s each by default.
             .set("heartbeat.interval.ms", "200")
-            // How long the partitions of a dead instance wait for another one.
-            .set("session.timeout.ms", "10000")
+            .set("session.timeout.ms", SESSION.as_millis().to_string())
             .set("fetch.queue.backoff.ms", "2")
             .set("fetch.wait.max.ms", "100")
             // A partition is asked for more while the queue is below these, so it overshoots by an answer for each partition.
-            .set("queued.min.messages", "20000")
+            .set("queued.min.messages", "5000")
+            // Such an answer, compressed here and whole: 1 MiB by default, for each partition and beyond what the queue holds.
+            .set("fetch.message.max.bytes", "262144")
             .set("queued.max.messages.kbytes", "8192")
             .set("check.crcs", "true")
             .set("topic.metadata.refresh.interval.ms", "10000");
@@ -124,14 +138,26 @@ impl Cluster {
             .bare_consumer(group, "read_committed")?
             .committed_offsets(list_of(partitions), wait)
             .map_err(|error| Failure::of(attempted(), &error))?;
-        let position = |partition: &TopicPartition| match answer.find_partition(&partition.topic, partition.partition)?.offset() {
-            Offset::Offset(offset) => Some(Position(offset)),
-            _ => None,
+        let position = |partition: &TopicPartition| {
+            let Some(element) = answer.find_partition(&partition.topic, partition.partition) else { return Ok(None) };
+            element.error().map_err(|error| Failure::of(attempted(), &error))?;
+            Ok(match element.offset() {
+                Offset::Offset(offset) => Some(Position(offset)),
+                _ => None,
+            })
         };
-        Ok(partitions.iter().map(position).collect())
+        partitions.iter().map(position).collect()
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
+    /// The members of a group, for people, whichever protocol it has; none where there is no such group.
+    ///
+    /// # Errors
+    /// When the broker does not say.
+    pub fn group_members(&self, group: &str, wait: Duration) -> Result<Vec<String>, Failure> {
+        ffi::group_members(self.admin()?.inner(), group, wait)
+    }
+
+    fn admin(&self) -> Result<Admin, Failure> {
         let config = self.settings.client(&self.client_id);
         config.create().map_err(|error| Failure::of("make an admin client", &error))
     }
@@ -174,10 +200,12 @@ impl Broker for Cluster {
             }
         }
         // Under KIP-848 a broker keeps the name of a dead static member until its session has ended: a restart would wait for that.
-        if let Some(instance) = instance.filter(|_| self.settings.group_protocol != GroupProtocol::Consumer) {
+        let instance = instance.filter(|_| self.settings.group_protocol != GroupProtocol::Consumer);
+        if let Some(instance) = instance {
             config.set("group.instance.id", instance);
         }
-        Member::subscribe(make(&config, "make a consumer")?, group, topics)
+        let is_silent = self.settings.group_protocol == GroupProtocol::Consumer;
+        Member::subscribe(make(&config, "make a consumer")?, Manners { watched: instance.map(|_| group), is_silent }, topics)
     }
 
     fn producer(&self, transactional_id: &str) -> Result<TxnProducer, Failure> {
@@ -194,8 +222,19 @@ impl Broker for Cluster {
 
     fn describe(&self, topics: &[Arc<str>], wait: Duration) -> Result<Vec<TopicDescription>, Failure> {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        let Some(kept) = &self.kept else { return ffi::describe_topics(self.admin()?.inner(), &names, wait) };
+        let taken = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let keep = |admin| *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(admin);
+        if let Some(admin) = taken
+            && let Ok(found) = ffi::describe_topics(admin.inner(), &names, wait.min(KEPT_WAIT))
+        {
+            keep(admin);
+            return Ok(found);
+        }
         let admin = self.admin()?;
-        ffi::describe_topics(admin.inner(), &names, wait)
+        let found = ffi::describe_topics(admin.inner(), &names, wait)?;
+        keep(admin);
+        Ok(found)
     }
 
     fn create(&self, topics: &[NewTopic], wait: Duration) -> Result<(), Failure> {

@@ -11,14 +11,15 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
-use super::client::{Callbacks, give_up, list_of, take_in};
+use super::client::{Callbacks, give_up, leave, list_of, take_in};
 use super::ffi::{self, FetchQueue, Fetched};
 use super::holding::Holding;
-use super::ownership;
+use super::ownership::Roster;
 use super::poison::{Poison, is_poison};
 use super::port::{GroupConsumer, Polled, Rebalance, Watermarks};
 use super::position::{Offset, Position, TopicPartition};
 use super::reaction::{Failure, Reaction};
+use super::roster;
 use super::slice::{Header, RunBuilder, Slice};
 
 /// A slice is cut at this many bytes of keys and values, so that large records do not pile up in memory.
@@ -29,26 +30,57 @@ const BATCH_MAX: usize = 1_024;
 /// and who does not hear of that goes on with partitions that are not its own.
 const EVENTS_MAX: usize = 10_000;
 
+/// How long brokers may take to say who has what: the worker stands still meanwhile.
+const ROSTER_WITHIN: Duration = Duration::from_millis(300);
+
 /// A member of a consumer group.
 pub struct Member {
     // Before the client: a queue must not outlive it.
     fetched: FetchQueue,
+    /// The group's name, where it may leave a partition without an owner.
+    watched: Option<String>,
     client: BaseConsumer<Callbacks>,
     /// A rebalance that was handed out and not answered yet; the client cannot close before it is.
     unanswered: Option<Rebalance>,
     holding: Holding,
-    /// The group's name.
-    group: String,
+    topics: Vec<Arc<str>>,
+    /// The client says nothing to a member that gets nothing, and has said nothing yet.
+    is_in_silence: bool,
+    /// An empty assignment was handed out that the client knows nothing of.
+    is_own_word: bool,
+}
+
+/// What the protocol of a group asks of its members.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manners<'g> {
+    /// The group's name, where it may leave a partition without an owner.
+    pub(super) watched: Option<&'g str>,
+    /// A member that gets nothing hears nothing (KIP-848); in the other protocols it hears of an empty assignment.
+    pub(super) is_silent: bool,
 }
 
 impl Member {
-    /// Subscribes a configured client of `group` to `topics`.
-    pub(super) fn subscribe(client: BaseConsumer<Callbacks>, group: &str, topics: &[Arc<str>]) -> Result<Self, Failure> {
-        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        let attempted = || format!("subscribe to {}", names.join(", "));
-        let fetched = FetchQueue::new(client.client()).ok_or_else(|| Failure::new(Reaction::Stop, attempted(), "no queue"))?;
-        client.subscribe(&names).map_err(|error| Failure::of(attempted(), &error))?;
-        Ok(Self { fetched, client, unanswered: None, holding: Holding::default(), group: group.to_owned() })
+    /// Subscribes a configured client to `topics`.
+    pub(super) fn subscribe(client: BaseConsumer<Callbacks>, manners: Manners<'_>, topics: &[Arc<str>]) -> Result<Self, Failure> {
+        let no_queue = || Failure::new(Reaction::Stop, "make a consumer", "no queue");
+        let fetched = FetchQueue::new(client.client()).ok_or_else(no_queue)?;
+        let watched = manners.watched.map(str::to_owned);
+        subscribe(&client, topics)?;
+        let (holding, topics) = (Holding::default(), topics.to_vec());
+        let is_in_silence = manners.is_silent;
+        Ok(Self { fetched, watched, client, unanswered: None, holding, topics, is_in_silence, is_own_word: false })
+    }
+
+    /// Says to a member that has come to be one, and that the client has nothing to say to, that it has nothing.
+    fn break_silence(&mut self, rebalances: &mut Vec<Rebalance>) {
+        if !self.is_in_silence {
+            return;
+        }
+        if rebalances.is_empty() && ffi::membership(self.client.client()).is_some_and(|(_, generation)| generation >= 1) {
+            rebalances.push(Rebalance::Assigned(Vec::new()));
+            self.is_own_word = true;
+        }
+        self.is_in_silence = rebalances.is_empty();
     }
 
     fn is_who_it_was(&self, attempted: &str) -> Result<(), Failure> {
@@ -70,23 +102,14 @@ impl Member {
         if let Some(last) = polled.rebalances.last() {
             self.unanswered = Some(last.clone());
         }
+        self.break_silence(&mut polled.rebalances);
         Ok(())
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let context = self.client.context();
-        context.close();
-        for rebalance in self.unanswered.take().into_iter().chain(context.take_rebalances()) {
-            let answered = match rebalance {
-                Rebalance::Assigned(partitions) => take_in(&self.client, &list_of(&partitions)),
-                Rebalance::Revoked(partitions) | Rebalance::Lost(partitions) => give_up(&self.client, &list_of(&partitions)),
-            };
-            if let Err(error) = answered {
-                tracing::debug!(%error, "rebalance not answered while closing");
-            }
-        }
+        leave(&self.client, self.unanswered.take());
     }
 }
 
@@ -122,6 +145,10 @@ impl GroupConsumer for Member {
 
     fn assign(&mut self, partitions: &[(TopicPartition, Position)]) -> Result<(), Failure> {
         let attempted = || format!("assign {} partitions", partitions.len());
+        if std::mem::take(&mut self.is_own_word) {
+            // The client has not asked: what it asks next would be answered by this.
+            return Ok(());
+        }
         // At explicit positions: a look-up of a logical one may be answered after a seek, and win.
         let list = positions_list(partitions)?;
         take_in(&self.client, &list).map_err(|error| Failure::of(attempted(), &error))?;
@@ -191,15 +218,14 @@ impl GroupConsumer for Member {
         ffi::known_end(self.client.client(), &partition.topic, partition.partition).map(Position)
     }
 
-    fn unowned(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<TopicPartition>, Failure> {
-        let listed = self.client.fetch_group_list(Some(&self.group), wait);
-        let listed = listed.map_err(|error| Failure::of(format!("ask who is in group {}", self.group), &error))?;
-        let Some(owned) = listed.groups().iter().find(|group| group.name() == self.group).and_then(ownership::owned) else {
-            return Ok(Vec::new());
-        };
-        let has_owner =
-            |partition: &&TopicPartition| owned.iter().any(|(topic, number)| *topic == *partition.topic && *number == partition.partition);
-        Ok(partitions.iter().filter(|partition| !has_owner(partition)).cloned().collect())
+    fn roster(&mut self) -> Result<Option<Roster>, Failure> {
+        let Some(group) = &self.watched else { return Ok(None) };
+        let me = ffi::membership(self.client.client()).map(|(member, _)| member).unwrap_or_default();
+        roster::ask(self.client.client(), group, me, ROSTER_WITHIN).map(Some)
+    }
+
+    fn join_again(&mut self) -> Result<(), Failure> {
+        join_again(&self.client, &self.topics)
     }
 
     fn group(&mut self) -> Result<ConsumerGroupMetadata, Failure> {
@@ -223,6 +249,19 @@ impl GroupConsumer for Member {
         };
         Ok(partitions.iter().map(position).collect())
     }
+}
+
+/// Subscribes a client.
+fn subscribe(client: &BaseConsumer<Callbacks>, topics: &[Arc<str>]) -> Result<(), Failure> {
+    let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+    client.subscribe(&names).map_err(|error| Failure::of(format!("subscribe to {}", names.join(", ")), &error))
+}
+
+/// Has a member of a group join it again. librdkafka has no call for that: a member that gives its subscription up gives up what it has,
+/// and one that has subscribed anew before that was answered joins as who it was, without partitions, which is news to the coordinator.
+pub(crate) fn join_again(client: &BaseConsumer<Callbacks>, topics: &[Arc<str>]) -> Result<(), Failure> {
+    client.unsubscribe();
+    subscribe(client, topics)
 }
 
 /// Positions as librdkafka's list.

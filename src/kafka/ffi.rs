@@ -1,4 +1,4 @@
-//! The calls that rdkafka's safe interface lacks; `unsafe`, as nothing else of Testudo but `cli/memory.rs`.
+//! The calls that rdkafka's safe interface lacks; `unsafe`, here and in `ffi/questions.rs`, as nothing else of Testudo but `cli/memory.rs`.
 //!
 //! Each function states why its pointers are valid. Nothing else in the crate touches librdkafka's pointers.
 
@@ -18,9 +18,12 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::port::{Outgoing, TopicDescription, TopicId};
-use super::reaction::{Failure, Reaction};
+use super::port::Outgoing;
 use super::slice::{Header, Headers};
+
+mod questions;
+
+pub use questions::{describe_topics, group_members};
 
 /// Waits until everything queued was acknowledged, without paying `linger.ms`; `false` when time ran out.
 ///
@@ -55,41 +58,6 @@ pub fn membership<C: ClientContext>(client: &Client<C>) -> Option<(String, i32)>
         let generation = c::rd_kafka_consumer_group_metadata_generation_id(metadata);
         c::rd_kafka_consumer_group_metadata_destroy(metadata);
         Some((member, generation))
-    }
-}
-
-/// Describes topics with their ids (KIP-516); topics that do not exist are left out.
-pub fn describe_topics<C: ClientContext>(client: &Client<C>, topics: &[&str], wait: Duration) -> Result<Vec<TopicDescription>, Failure> {
-    let attempted = || format!("describe topics {}", topics.join(", "));
-    let names: Vec<CString> = topics
-        .iter()
-        .map(|name| CString::new(*name))
-        .collect::<Result<_, _>>()
-        .map_err(|error| Failure::new(Reaction::Stop, attempted(), error))?;
-    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    // SAFETY: the handle is valid while the client lives; `pointers` and `names` outlive the collection, which copies
-    // them; queue, options, collection and event are destroyed here, in reverse order of their making, after last use.
-    unsafe {
-        let handle = client.native_ptr();
-        let queue = c::rd_kafka_queue_new(handle);
-        let options = c::rd_kafka_AdminOptions_new(handle, c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        let mut error_text: [c_char; 256] = [0; 256];
-        c::rd_kafka_AdminOptions_set_request_timeout(options, millis(wait).max(1), error_text.as_mut_ptr(), error_text.len());
-        let collection = c::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        c::rd_kafka_DescribeTopics(handle, collection, options, queue);
-        let event = c::rd_kafka_queue_poll(queue, millis(wait + Duration::from_secs(1)));
-        let described = if event.is_null() {
-            Err(Failure::timed_out(Reaction::Retry, attempted(), wait))
-        } else {
-            read_descriptions(event).map_err(|cause| Failure::new(Reaction::Retry, attempted(), cause))
-        };
-        if !event.is_null() {
-            c::rd_kafka_event_destroy(event);
-        }
-        c::rd_kafka_TopicCollection_destroy(collection);
-        c::rd_kafka_AdminOptions_destroy(options);
-        c::rd_kafka_queue_destroy(queue);
-        described
     }
 }
 
@@ -315,41 +283,6 @@ impl<'a> Fetched<'a> {
 fn bytes<'a>(pointer: *const c_void, length: usize) -> Option<&'a [u8]> {
     // SAFETY: librdkafka's messages give pointer and length of one buffer that lives as long as the message, or null.
     (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
-}
-
-/// # Safety
-/// `event` must be a live event of a DescribeTopics call.
-unsafe fn read_descriptions(event: *mut c::rd_kafka_event_t) -> Result<Vec<TopicDescription>, String> {
-    // SAFETY: by the caller's promise; everything reached from the event lives as long as it does.
-    unsafe {
-        if c::rd_kafka_event_error(event) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(text(c::rd_kafka_event_error_string(event)));
-        }
-        let result = c::rd_kafka_event_DescribeTopics_result(event);
-        if result.is_null() {
-            return Err("the answer is of another kind".into());
-        }
-        let mut count = 0;
-        let topics = c::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-        let mut descriptions = Vec::with_capacity(count);
-        for index in 0..count {
-            let topic = *topics.add(index);
-            let error = c::rd_kafka_TopicDescription_error(topic);
-            match c::rd_kafka_error_code(error) {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => continue,
-                _ => return Err(text(c::rd_kafka_error_string(error))),
-            }
-            let mut partitions = 0;
-            c::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
-            descriptions.push(TopicDescription {
-                name: text(c::rd_kafka_TopicDescription_name(topic)).into(),
-                id: TopicId(text(c::rd_kafka_Uuid_base64str(c::rd_kafka_TopicDescription_topic_id(topic))).into()),
-                partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
-            });
-        }
-        Ok(descriptions)
-    }
 }
 
 /// # Safety

@@ -8,8 +8,10 @@ pub mod settings;
 pub mod slice;
 
 pub mod holding;
-mod ownership;
+pub mod ownership;
+
 pub mod port;
+pub mod roster;
 pub mod transaction;
 
 pub mod client;
@@ -21,6 +23,7 @@ pub mod reader;
 
 pub use cluster::Cluster;
 pub use holding::Holding;
+pub use ownership::Roster;
 pub use poison::Poison;
 pub use port::{
     Broker, GroupConsumer, NewTopic, Outgoing, Polled, Read, Rebalance, TopicDescription, TopicId, TopicReader, TransactionalProducer,

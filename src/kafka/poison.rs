@@ -22,7 +22,7 @@ pub struct Poison {
 ///
 /// # Source
 /// librdkafka's `rdkafka_msgset_reader.c`, `rdkafka_fetcher.c`.
-pub(super) fn is_poison(code: Code) -> bool {
+pub fn is_poison(code: Code) -> bool {
     matches!(
         code,
         Code::BadMessage

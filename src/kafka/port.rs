@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::ownership::Roster;
 use super::poison::Poison;
 use super::position::{Position, TopicPartition};
 use super::reaction::Failure;
@@ -96,8 +97,12 @@ pub trait GroupConsumer: Send {
     /// The partition's high watermark as of the last fetch; asks nobody.
     fn known_end(&mut self, partition: &TopicPartition) -> Option<Position>;
 
-    /// Those of `partitions` that no member of the group has, when the group rests; none where that cannot be told.
-    fn unowned(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<TopicPartition>, Failure>;
+    /// Who has what in the group. Never waits: asks, and has the answer at one of the next calls. `None` before that, and for good
+    /// where a group of this kind leaves nothing without an owner ([`super::ownership`]).
+    fn roster(&mut self) -> Result<Option<Roster>, Failure>;
+
+    /// Joins the group again, which begins a rebalance; everything that is assigned is given up for it, by events that follow.
+    fn join_again(&mut self) -> Result<(), Failure>;
 
     /// The membership as of now; an error when this consumer is not a member (trap: an empty one is accepted unfenced).
     fn group(&mut self) -> Result<Self::Group, Failure>;

@@ -17,9 +17,10 @@ use super::position::{Position, TopicPartition};
 use super::reaction::{Failure, Reaction, is_fencing};
 use crate::clock::{Deadline, SharedClock};
 
-/// So many records are queued before they are waited for. More would be sent in ever smaller requests, until five of a partition are
-/// under way: then the client's thread turns without a pause until one is answered. It bounds the client's memory, too.
-const BURST_MAX: usize = 16_384;
+/// So many records are queued before those under way are waited for: what more there were would only take the client's memory.
+const QUEUED_MAX: usize = 16_384;
+/// Then until so few are left: brokers have work meanwhile.
+const QUEUED_MIN: usize = QUEUED_MAX / 2;
 /// One wait for the client between polls of its event queue.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -30,7 +31,7 @@ pub struct TxnProducer {
     client: BaseProducer<Callbacks>,
     transactional_id: String,
     clock: SharedClock,
-    /// Records queued since the last wait for all of them.
+    /// Records that may be queued or under way: those that were when it was looked at last, and all since.
     queued: usize,
 }
 
@@ -67,6 +68,27 @@ impl TxnProducer {
         self.client.poll(Duration::from_millis(1));
     }
 
+    /// Waits until few records are queued or under way.
+    fn ease(&mut self, wait: Duration) -> Result<(), Failure> {
+        let deadline = Deadline::after(&*self.clock, wait);
+        let patience = Deadline::after(&*self.clock, STEP);
+        loop {
+            self.queued = usize::try_from(self.client.in_flight_count()).unwrap_or(0);
+            if self.queued <= QUEUED_MIN {
+                return Ok(());
+            }
+            if patience.is_over(&*self.clock) {
+                // Records may be waiting for a long `linger.ms`.
+                ffi::flush(self.client.client(), STEP.min(deadline.left(&*self.clock)));
+            }
+            self.serve_events();
+            self.check_alive("send records")?;
+            if deadline.is_over(&*self.clock) {
+                return Err(Failure::timed_out(Reaction::Abort, self.attempted("send records"), wait));
+            }
+        }
+    }
+
     /// Repeats a call in short steps, polling in between, while it answers `Retry` and time is left.
     fn in_steps(&self, what: &str, wait: Duration, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), Failure> {
         let deadline = Deadline::after(&*self.clock, wait);
@@ -97,7 +119,7 @@ impl TransactionalProducer for TxnProducer {
         loop {
             let Err(code) = self.queue.produce(self.client.client(), record) else {
                 self.queued += 1;
-                return if self.queued < BURST_MAX { Ok(()) } else { self.drain(wait) };
+                return if self.queued < QUEUED_MAX { Ok(()) } else { self.ease(wait) };
             };
             let deadline = *deadline.get_or_insert_with(|| Deadline::after(&*self.clock, wait));
             if code != RDKafkaErrorCode::QueueFull || deadline.is_over(&*self.clock) {

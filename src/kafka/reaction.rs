@@ -59,13 +59,21 @@ impl Failure {
             is_fenced: code.is_some_and(is_fencing),
             is_refused: code.is_some_and(is_refusal),
             is_forbidden: code.is_some_and(is_forbidding),
-            ..Self::new(reaction_to(error), attempted, error)
+            ..Self::new(reaction_to(error), attempted, words(error))
         }
     }
 
     /// Sorts a bare code.
     pub fn of_code(attempted: impl Into<String>, code: Code) -> Self {
         Self { is_fenced: is_fencing(code), is_forbidden: is_forbidding(code), ..Self::new(reaction_to_code(code), attempted, code) }
+    }
+}
+
+/// A client's words. Of a property that it refuses it would show the value, which may be a secret.
+fn words(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, words, key, _) => format!("{words} ({key})"),
+        other => other.to_string(),
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 use serde::{Deserialize, Serialize};
 
 /// How a consumer group shares its partitions out.
@@ -61,6 +63,9 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// How long the partitions of a dead instance wait for another one, unless `kafka.consumer` says otherwise.
+pub const SESSION: Duration = Duration::from_secs(10);
+
 /// Properties that Testudo's guarantee rests on: setting them from outside is refused.
 pub const RESERVED: [&str; 15] = [
     "enable.auto.commit",
@@ -81,15 +86,36 @@ pub const RESERVED: [&str; 15] = [
 ];
 
 impl Settings {
+    /// Every property with where it stands.
+    fn placed(&self) -> Vec<(String, &str, &str)> {
+        let mut all = Vec::new();
+        for (place, properties) in
+            [("kafka.properties", &self.properties), ("kafka.consumer", &self.consumer), ("kafka.producer", &self.producer)]
+        {
+            all.extend(properties.iter().map(|(key, value)| (format!("{place}.\"{key}\""), key.as_str(), value.as_str())));
+        }
+        all
+    }
+
     /// Names the properties that may not be set, with where they stand.
     pub fn reserved_in_use(&self) -> Vec<String> {
-        let places = [("kafka.properties", &self.properties), ("kafka.consumer", &self.consumer), ("kafka.producer", &self.producer)];
-        places
-            .into_iter()
-            .flat_map(|(place, properties)| properties.keys().map(move |key| (place, key)))
-            .filter(|(_, key)| RESERVED.contains(&key.as_str()))
-            .map(|(place, key)| format!("{place}.\"{key}\""))
-            .collect()
+        self.placed().into_iter().filter(|(_, key, _)| RESERVED.contains(key)).map(|(place, ..)| place).collect()
+    }
+
+    /// What librdkafka refuses of the properties, with where that stands. The value of one that it does not know is not repeated: under its
+    /// right name it may be a secret.
+    pub fn refused(&self) -> Vec<String> {
+        let why = |(place, key, value): (String, &str, &str)| match ClientConfig::new().set(key, value).create_native_config() {
+            Err(KafkaError::ClientConfig(_, words, ..)) => Some(format!("{place}: {words}")),
+            _ => None,
+        };
+        self.placed().into_iter().filter_map(why).collect()
+    }
+
+    /// How long a member of a group that has ended counts, where it is not the broker that decides.
+    pub fn session(&self) -> Duration {
+        let configured = self.consumer.get("session.timeout.ms").and_then(|ms| ms.parse().ok());
+        configured.map_or(SESSION, Duration::from_millis)
     }
 
     /// The common part of every client's configuration.
@@ -106,6 +132,18 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_property_that_the_client_does_not_know_is_named_without_its_value() {
+        let consumer = BTreeMap::from([("sasl.pasword".to_owned(), "marker".to_owned()), ("check.crcs".to_owned(), "perhaps".to_owned())]);
+        let properties = BTreeMap::from([("sasl.password".to_owned(), "right".to_owned())]);
+
+        let refused = Settings { consumer, properties, ..Settings::default() }.refused();
+
+        let is_told = |name: &str| refused.iter().any(|text| text.starts_with(&format!("kafka.consumer.\"{name}\": ")));
+        assert!(refused.len() == 2 && is_told("sasl.pasword") && is_told("check.crcs"), "{refused:?}");
+        assert!(!refused.concat().contains("marker"), "{refused:?}");
+    }
 
     #[test]
     fn c133_debug_names_properties_without_their_values() {

@@ -44,6 +44,12 @@ pub enum Unstorable {
         /// Digits after the point.
         scale: i8,
     },
+    /// A time in an `_id` that a date would not tell from its neighbours.
+    #[error("the key column {column:?} is finer than the milliseconds of a date: two windows would have one document")]
+    Fine {
+        /// The column.
+        column: String,
+    },
     /// A map key that cannot be a field name.
     #[error("the map key {key:?} holds a zero byte, which no field name can")]
     Key {
@@ -148,6 +154,18 @@ impl Column {
         };
         Ok(Value::Borrowed(simple))
     }
+}
+
+/// The rows in which a column holds a time that is finer than milliseconds.
+pub fn finer_than_dates(array: &ArrayRef) -> Vec<usize> {
+    let ticks = match array.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => 1_000_000,
+        _ => return Vec::new(),
+    };
+    let Ok(times) = cast(array, &DataType::Int64) else { return Vec::new() };
+    let times = times.as_primitive::<Int64Type>();
+    (0..times.len()).filter(|row| times.is_valid(*row) && times.value(*row) % ticks != 0).collect()
 }
 
 /// A field's name as BSON has it.

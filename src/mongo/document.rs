@@ -1,5 +1,6 @@
 //! Rows as documents (docs/semantics.md, "MongoDB"): what becomes of a window's result, an alert, a reading. Pure.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -7,7 +8,7 @@ use arrow::datatypes::{FieldRef, Fields};
 use mongodb::bson::raw::{CStr, CString, cstr};
 use mongodb::bson::{DateTime, RawBsonRef, RawDocumentBuf};
 
-use super::column::{Column, ColumnFault, Unstorable, field_name};
+use super::column::{Column, ColumnFault, Unstorable, field_name, finer_than_dates};
 
 /// Field names that a window's document has for itself.
 const WINDOW_NAMES: [&str; 5] = ["_id", "origin", "tenant_version", "schema_id", "source"];
@@ -144,7 +145,10 @@ impl Shape {
     /// [`ColumnFault`] when a column's type has no BSON form.
     pub fn table(&self, rows: &RecordBatch) -> Result<Table<'_>, ColumnFault> {
         let columns = self.fields.iter().zip(rows.columns());
-        Ok(Table { shape: self, columns: columns.map(|((field, _), array)| Column::new(field, array)).collect::<Result<_, _>>()? })
+        let keys = rows.columns().iter().zip(&self.fields).take(if self.by == 0 { 0 } else { self.by + 1 });
+        let fine = keys.flat_map(|(array, (field, _))| finer_than_dates(array).into_iter().map(|row| (row, field.name().clone())));
+        let fine = fine.collect();
+        Ok(Table { shape: self, columns: columns.map(|((field, _), array)| Column::new(field, array)).collect::<Result<_, _>>()?, fine })
     }
 }
 
@@ -156,6 +160,8 @@ fn taken(column: &str, whose: &str) -> ColumnFault {
 pub struct Table<'s> {
     shape: &'s Shape,
     columns: Vec<Column>,
+    /// Rows whose key has no date that is its own, and the column.
+    fine: HashMap<usize, String>,
 }
 
 impl Table<'_> {
@@ -164,6 +170,9 @@ impl Table<'_> {
     /// # Errors
     /// [`Unstorable`] when BSON cannot hold a value.
     pub fn window(&self, row: usize, making: &Making, schema_id: u32, source: Source) -> Result<Update, Unstorable> {
+        if let Some(column) = self.fine.get(&row) {
+            return Err(Unstorable::Fine { column: column.clone() });
+        }
         let mut id = RawDocumentBuf::new();
         self.put(row, 0..self.shape.by, &mut id)?;
         self.columns[self.shape.by].value(row)?.put(&mut id, WINDOW_ID_NAME);

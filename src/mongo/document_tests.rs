@@ -134,3 +134,25 @@ fn newer_means_a_larger_offset_in_the_same_place_or_another_topic_of_the_name() 
     assert!(other_topic.is_newer_than(&stored));
     assert!(!other_partition.is_newer_than(&stored));
 }
+
+#[test]
+fn windows_that_milliseconds_do_not_tell_apart_have_no_document() {
+    let at = |us: i64| {
+        let rows = window_rows();
+        let mut columns = rows.columns().to_vec();
+        columns[1] = Arc::new(TimestampMicrosecondArray::from(vec![us]));
+        let fields = rows.schema_ref().fields().iter().enumerate().map(|(index, field)| match index {
+            1 => Arc::new(Field::new("seen", DataType::Timestamp(TimeUnit::Microsecond, None), false)),
+            _ => field.clone(),
+        });
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns).expect("a batch");
+        let making = Making { origin: "readings/1".into(), tenant_version: "00ff".into() };
+        let shape = Shape::of_window(rows.schema_ref().fields(), 2).expect("a shape");
+        shape.table(&rows).expect("a table").window(0, &making, 9, source(41)).map(|update| parsed(&update.id))
+    };
+
+    assert_eq!(at(-1_000).map(|id| id.get_datetime("seen").copied().ok()), Ok(Some(DateTime::from_millis(-1))));
+    for us in [-1_001, -999, 1, 1_500] {
+        assert_eq!(at(us), Err(Unstorable::Fine { column: "seen".into() }), "{us}");
+    }
+}

@@ -1,6 +1,9 @@
 //! Puts a collection that was filled aside in the place of the old one. Each rename is one step of the server's; what was renamed already
 //! is not there any more, so all of it can be repeated.
 
+use std::io;
+use std::time::Duration;
+
 use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind};
@@ -10,6 +13,10 @@ use crate::failpoint;
 /// Server's codes for "there is no such collection" and "there is one already".
 const NAMESPACE_NOT_FOUND: i32 = 26;
 const NAMESPACE_EXISTS: i32 = 48;
+/// A command may take so long; what was not answered is repeated with all the rest.
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
+/// An index of a large collection takes longer. Asked for again while it is being built, it is waited for.
+const INDEX_WITHIN: Duration = Duration::from_secs(600);
 /// A collection and what has no document in it.
 const PARTS: [&str; 2] = ["", "_set_aside"];
 
@@ -20,7 +27,7 @@ const PARTS: [&str; 2] = ["", "_set_aside"];
 /// When the server refuses or is away.
 pub async fn prepare(database: &Database, aside: &str) -> Result<(), Error> {
     for part in PARTS {
-        let created = database.run_command(doc! { "create": format!("{aside}{part}"), "writeConcern": majority() }).await;
+        let created = run(database, COMMAND_WITHIN, doc! { "create": format!("{aside}{part}"), "writeConcern": majority() }).await;
         if let Err(error) = created
             && code_of(&error) != Some(NAMESPACE_EXISTS)
         {
@@ -37,14 +44,15 @@ pub async fn prepare(database: &Database, aside: &str) -> Result<(), Error> {
 pub async fn exchange(database: &Database, aside: &str, collection: &str) -> Result<(), Error> {
     for part in PARTS {
         let (from, to) = (format!("{aside}{part}"), format!("{collection}{part}"));
-        if database.list_collection_names().filter(doc! { "name": &from }).await?.is_empty() {
+        let there = within(COMMAND_WITHIN, database.list_collection_names().filter(doc! { "name": &from }).into_future()).await?;
+        if there.is_empty() {
             continue;
         }
         carry_indexes_over(database, &to, &from).await?;
         failpoint::at("rebuild.renaming");
         let named = |collection: &str| format!("{}.{collection}", database.name());
         let rename = doc! { "renameCollection": named(&from), "to": named(&to), "dropTarget": true, "writeConcern": majority() };
-        database.client().database("admin").run_command(rename).await?;
+        run(&database.client().database("admin"), COMMAND_WITHIN, rename).await?;
         failpoint::at("rebuild.renamed");
     }
     Ok(())
@@ -56,14 +64,14 @@ pub async fn exchange(database: &Database, aside: &str, collection: &str) -> Res
 /// When the server refuses or is away.
 pub async fn forget(database: &Database, aside: &str) -> Result<(), Error> {
     for part in PARTS {
-        database.collection::<Document>(&format!("{aside}{part}")).drop().await?;
+        within(COMMAND_WITHIN, database.collection::<Document>(&format!("{aside}{part}")).drop().into_future()).await?;
     }
     Ok(())
 }
 
 /// Indexes are the owner's; one that the new documents do not allow is left out, and told.
 async fn carry_indexes_over(database: &Database, old: &str, new: &str) -> Result<(), Error> {
-    let listed = match database.run_command(doc! { "listIndexes": old }).await {
+    let listed = match run(database, COMMAND_WITHIN, doc! { "listIndexes": old }).await {
         Ok(listed) => listed,
         Err(error) if code_of(&error) == Some(NAMESPACE_NOT_FOUND) => return Ok(()),
         Err(error) => return Err(error),
@@ -76,10 +84,10 @@ async fn carry_indexes_over(database: &Database, old: &str, new: &str) -> Result
         if name == "_id_" {
             continue;
         }
-        let created = database.run_command(doc! { "createIndexes": new, "indexes": [index] }).await;
+        let created = run(database, INDEX_WITHIN, doc! { "createIndexes": new, "indexes": [index] }).await;
         if let Err(error) = created {
             match *error.kind {
-                ErrorKind::Command(ref refusal) => {
+                ErrorKind::Command(ref refusal) if !passes(refusal.code) => {
                     tracing::warn!(
                         collection = old,
                         index = name,
@@ -94,6 +102,28 @@ async fn carry_indexes_over(database: &Database, old: &str, new: &str) -> Result
     Ok(())
 }
 
+/// Whether a refusal is about the server, not about an index and the documents: the same may be taken later.
+///
+/// # Source
+/// The server's `error_codes.yml`.
+fn passes(code: i32) -> bool {
+    // The network; time limits; no primary (any more), or a server that ends; LockTimeout, LockBusy, WriteConflict,
+    // ReadConcernMajorityNotAvailableYet, IndexBuildAborted, OutOfDiskSpace.
+    matches!(code, 6 | 7 | 89 | 9_001)
+        || matches!(code, 50 | 202 | 262)
+        || matches!(code, 91 | 189 | 10_058 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435 | 13_436)
+        || matches!(code, 24 | 46 | 112 | 134 | 276 | 14_031)
+}
+
+async fn run(database: &Database, wait: Duration, command: Document) -> Result<Document, Error> {
+    within(wait, database.run_command(command).into_future()).await
+}
+
+async fn within<T>(wait: Duration, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", wait.as_secs())).into());
+    tokio::time::timeout(wait, answer).await.unwrap_or_else(late)
+}
+
 fn majority() -> Document {
     doc! { "w": "majority", "j": true }
 }
@@ -102,5 +132,25 @@ fn code_of(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(refusal) => Some(refusal.code),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_left_out_for_what_it_is_and_never_for_the_moment() {
+        // PrimarySteppedDown, NotWritablePrimary, InterruptedAtShutdown, MaxTimeMSExpired.
+        assert!([189, 10_107, 11_600, 50].into_iter().all(passes));
+        // DuplicateKey, CannotCreateIndex, IndexOptionsConflict, CannotIndexParallelArrays.
+        assert!(![11_000, 67, 85, 171].into_iter().any(passes));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_answered_in_time_is_an_error_that_says_so() {
+        let error = within::<()>(Duration::ZERO, std::future::pending()).await.expect_err("no answer");
+
+        assert!(error.to_string().contains("no answer within 0 s"), "{error}");
     }
 }

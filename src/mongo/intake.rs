@@ -14,13 +14,21 @@ use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use super::rows::SinkFault;
 use crate::clock::{Clock, Deadline};
-use crate::kafka::client::{Callbacks, list_of};
-use crate::kafka::consumer::Runs;
-use crate::kafka::ffi::FetchQueue;
+use crate::kafka::client::{Callbacks, leave, list_of};
+use crate::kafka::consumer::{Runs, join_again};
+use crate::kafka::ffi::{self, FetchQueue};
+use crate::kafka::ownership::Watch;
+use crate::kafka::roster;
 use crate::kafka::{Failure, Position, Reaction, Rebalance, Run, Settings, TopicPartition};
 
 /// How long the broker may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// How long brokers may take to say who has what: the sink stands still meanwhile.
+const ROSTER_WITHIN: Duration = Duration::from_millis(300);
+
+/// Another sink lets a partition go within this: it ends its batch first, or gives it up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much one batch may hold, and how long it is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +48,14 @@ const MESSAGES_MAX: usize = 512;
 pub(super) struct Intake {
     // Before the client: a queue must not outlive it.
     fetched: FetchQueue,
+    group: String,
     client: BaseConsumer<Callbacks>,
     rebalances: Vec<Rebalance>,
+    /// The last of them, until it is acted on: the client cannot close before that.
+    unanswered: Option<Rebalance>,
     owned: BTreeSet<TopicPartition>,
+    topics: Vec<Arc<str>>,
+    watch: Watch,
 }
 
 impl Intake {
@@ -73,10 +86,43 @@ impl Intake {
         let client: BaseConsumer<Callbacks> =
             config.create_with_context(Callbacks::default()).map_err(|error| Failure::of(format!("make a consumer of {group}"), &error))?;
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        let fetched =
-            FetchQueue::new(client.client()).ok_or_else(|| Failure::new(Reaction::Rejoin, format!("join {group}"), "no queue"))?;
+        let no_queue = || Failure::new(Reaction::Rejoin, format!("join {group}"), "no queue");
+        let fetched = FetchQueue::new(client.client()).ok_or_else(no_queue)?;
+        let group = group.to_owned();
         client.subscribe(&names).map_err(|error| Failure::of(format!("subscribe to {}", names.join(", ")), &error))?;
-        Ok(Self { fetched, client, rebalances: Vec::new(), owned: BTreeSet::new() })
+        let (topics, watch) = (topics.to_vec(), Watch::new(PATIENCE));
+        Ok(Self { fetched, group, client, rebalances: Vec::new(), unanswered: None, owned: BTreeSet::new(), topics, watch })
+    }
+
+    /// Joins the group again when it has given a partition to nobody ([`crate::kafka::ownership`]); no batch is open.
+    pub(super) fn look_for_unowned(&mut self, clock: &dyn Clock) -> Result<(), Failure> {
+        let now = clock.monotonic();
+        if !self.watch.is_due(now) || self.unanswered.is_some() {
+            return Ok(());
+        }
+        let me = ffi::membership(self.client.client()).map(|(member, _)| member).unwrap_or_default();
+        let (Ok(roster), Some(all)) = (roster::ask(self.client.client(), &self.group, me, ROSTER_WITHIN), self.partitions()) else {
+            self.watch.was_not_answered(now);
+            return Ok(());
+        };
+        match self.watch.saw(&roster, &all, now) {
+            None => Ok(()),
+            Some(partition) => {
+                tracing::warn!(%partition, members = roster.members.len(), "the sink's group has given a partition to nobody, joining it again");
+                join_again(&self.client, &self.topics)
+            }
+        }
+    }
+
+    /// The partitions of the topics; nothing where the broker does not answer.
+    fn partitions(&self) -> Option<Vec<TopicPartition>> {
+        let mut all = Vec::new();
+        for topic in &self.topics {
+            let known = self.client.fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
+            let of = known.topics().iter().flat_map(|topic| topic.partitions());
+            all.extend(of.map(|partition| TopicPartition::new(topic.clone(), partition.id())));
+        }
+        Some(all)
     }
 
     /// The partitions that are assigned.
@@ -137,6 +183,7 @@ impl Intake {
 
     fn note_rebalances(&mut self) {
         self.rebalances.extend(self.client.context().take_rebalances());
+        self.unanswered = self.rebalances.last().cloned().or(self.unanswered.take());
     }
 
     /// Whether partitions have to be given up.
@@ -176,6 +223,7 @@ impl Intake {
             starts.push((partition.clone(), start));
         }
         self.client.incremental_assign(&list).map_err(fault)?;
+        self.unanswered = None;
         for partition in partitions {
             self.fetched.forward(self.client.client(), &partition.topic, partition.partition);
         }
@@ -199,7 +247,9 @@ impl Intake {
         self.owned.retain(|owned| !partitions.contains(owned));
         self.client
             .incremental_unassign(&list_of(partitions))
-            .map_err(|error| Failure::of(format!("release {} partitions", partitions.len()), &error))
+            .map_err(|error| Failure::of(format!("release {} partitions", partitions.len()), &error))?;
+        self.unanswered = None;
+        Ok(())
     }
 
     /// Commits positions and waits for the answer.
@@ -250,7 +300,7 @@ impl Intake {
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        self.client.context().close();
+        leave(&self.client, self.unanswered.take());
     }
 }
 
@@ -268,6 +318,9 @@ pub fn begin_at(kafka: &Settings, group: &str, starts: &[(TopicPartition, Positi
     let mut missing = TopicPartitionList::new();
     for (partition, start) in starts {
         let element = known.find_partition(&partition.topic, partition.partition);
+        if let Some(element) = &element {
+            element.error().map_err(failed)?;
+        }
         if !element.is_some_and(|element| matches!(element.offset(), ListOffset::Offset(_))) {
             missing.add_partition_offset(&partition.topic, partition.partition, ListOffset::Offset(start.0)).map_err(failed)?;
         }
@@ -300,3 +353,7 @@ fn listed<'p>(partitions: impl IntoIterator<Item = &'p TopicPartition>) -> Topic
     }
     list
 }
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

@@ -20,6 +20,8 @@ pub struct Lease {
     forbidden: Arc<Forbidden>,
     clock: SharedClock,
     held: Mutex<Held>,
+    /// One question at a time: who waited for another's end finds its answer.
+    asking: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -32,7 +34,7 @@ struct Held {
 impl Lease {
     /// Nothing is asked for yet.
     pub fn new(forbidden: Arc<Forbidden>, clock: SharedClock) -> Self {
-        Self { forbidden, clock, held: Mutex::default() }
+        Self { forbidden, clock, held: Mutex::default(), asking: Mutex::default() }
     }
 
     /// Why the right is gone for good; none when it is not.
@@ -40,8 +42,9 @@ impl Lease {
         self.held().lost.clone()
     }
 
-    /// Ends when the right is there, however long the broker is away. Once it is lost this never ends: drop the future.
-    pub async fn hold(self: &Arc<Self>) {
+    /// Ends when the right is there, however long the broker is away, of which `tell` hears. Once it is lost this never ends: drop the
+    /// future.
+    pub async fn hold(self: &Arc<Self>, tell: impl Fn(&str)) {
         loop {
             if self.is_held() {
                 return;
@@ -50,18 +53,13 @@ impl Lease {
                 std::future::pending::<()>().await;
             }
             let lease = self.clone();
-            // The right begins when it is asked for, not when the answer is there.
-            match tokio::task::spawn_blocking(move || lease.ask()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => {
-                    tracing::debug!(%failure, "whether the sink may write is not known");
-                    tokio::time::sleep(ASK_PAUSE).await;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "asking whether the sink may write panicked");
-                    tokio::time::sleep(ASK_PAUSE).await;
-                }
-            }
+            let why = match tokio::task::spawn_blocking(move || lease.ask_unless_held()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(failure)) => failure.to_string(),
+                Err(error) => error.to_string(),
+            };
+            tell(&why);
+            tokio::time::sleep(ASK_PAUSE).await;
         }
     }
 
@@ -70,9 +68,22 @@ impl Lease {
     /// # Errors
     /// When the broker does not answer.
     pub fn ask(&self) -> Result<(), Failure> {
+        let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ask_alone()
+    }
+
+    fn ask_unless_held(&self) -> Result<(), Failure> {
+        let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_held() || self.lost().is_some() { Ok(()) } else { self.ask_alone() }
+    }
+
+    fn ask_alone(&self) -> Result<(), Failure> {
+        // The right begins when it is asked for, not when the answer is there.
         let until = Deadline::after(&*self.clock, LASTS);
         let lost = (self.forbidden)()?;
-        *self.held() = Held { until: Some(until), lost };
+        let mut held = self.held();
+        held.until = Some(until);
+        held.lost = held.lost.take().or(lost);
         Ok(())
     }
 
@@ -92,6 +103,11 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::kafka::Reaction;
+
+    fn told(why: &str) {
+        panic!("{why}");
+    }
 
     #[tokio::test]
     async fn a_right_is_asked_for_once_in_a_while_and_lost_for_good() {
@@ -102,13 +118,30 @@ mod tests {
             Ok(None)
         });
         let lease = Arc::new(Lease::new(free, SystemClock::shared()));
-        lease.hold().await;
-        lease.hold().await;
+        tokio::join!(lease.hold(told), lease.hold(told));
+        lease.hold(told).await;
         assert_eq!((asked.load(Ordering::Relaxed), lease.lost()), (1, None));
+        lease.ask().expect("an answer");
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "who is given partitions asks anew");
 
         let lease = Arc::new(Lease::new(Arc::new(|| Ok(Some("gone".into()))), SystemClock::shared()));
-        let held = tokio::time::timeout(Duration::from_millis(200), lease.hold()).await;
+        let held = tokio::time::timeout(Duration::from_millis(200), lease.hold(told)).await;
         assert!(held.is_err(), "it never ends");
         assert_eq!(lease.lost().as_deref(), Some("gone"));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_does_not_answer_is_told_of_and_asked_again() {
+        let asked = AtomicUsize::new(0);
+        let away: Arc<Forbidden> = Arc::new(move || match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(Failure::new(Reaction::Retry, "ask", "away")),
+            _ => Ok(None),
+        });
+        let told = Mutex::new(Vec::new());
+        let lease = Arc::new(Lease::new(away, SystemClock::shared()));
+
+        lease.hold(|why| told.lock().expect("no panic").push(why.to_owned())).await;
+
+        assert_eq!(*told.lock().expect("no panic"), ["failed to ask: away"]);
     }
 }

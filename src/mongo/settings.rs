@@ -16,6 +16,12 @@ const BATCH_BYTES_MOST: usize = 12 << 20;
 /// Most statements that a server takes in one command (`maxWriteBatchSize`).
 const BATCH_STATEMENTS_MOST: usize = 100_000;
 
+/// Longest wait for a batch to fill: documents are there that much later.
+const LINGER_MOST: Duration = Duration::from_secs(60);
+
+/// Longest wait for one attempt to write.
+const WRITE_TIMEOUT_MOST: Duration = Duration::from_secs(3_600);
+
 /// How long the driver looks for a primary before it says that there is none.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -73,6 +79,12 @@ impl Settings {
         }
         if !(1..=BATCH_BYTES_MOST).contains(&self.batch_bytes_max) {
             faults.push(format!("mongo.batch_bytes_max is {}, it must be 1 to {BATCH_BYTES_MOST}", self.batch_bytes_max));
+        }
+        if self.linger > LINGER_MOST {
+            faults.push(format!("mongo.linger is {}, it must be 1m at most", humantime::format_duration(self.linger)));
+        }
+        if self.write_timeout > WRITE_TIMEOUT_MOST {
+            faults.push(format!("mongo.write_timeout is {}, it must be 1h at most", humantime::format_duration(self.write_timeout)));
         }
         if self.write_timeout < Duration::from_secs(1) {
             faults.push("mongo.write_timeout is below 1s: a loaded server could never answer in time".to_owned());
@@ -148,9 +160,10 @@ mod tests {
 
     #[test]
     fn bounds_that_no_server_takes_are_faults() {
-        let settings = Settings { batch_statements_max: 0, batch_bytes_max: 17 << 20, ..Settings::default() };
+        let linger = Duration::from_secs(86_400);
+        let settings = Settings { batch_statements_max: 0, batch_bytes_max: 17 << 20, linger, ..Settings::default() };
 
-        assert_eq!(settings.faults().len(), 2, "{:?}", settings.faults());
+        assert_eq!(settings.faults().len(), 3, "{:?}", settings.faults());
     }
 
     /// C133: the password is in no text that is made of settings.

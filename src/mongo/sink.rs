@@ -200,6 +200,7 @@ impl<'s> Session<'s> {
         while !self.sink.shared.is_stopping() {
             self.follow_rebalances()?;
             self.end_holds()?;
+            self.intake.look_for_unowned(&*self.sink.around.clock)?;
             let runs = self.intake.take(fill, &*self.sink.around.clock)?;
             match runs.is_empty() {
                 true => self.rest()?,

@@ -41,6 +41,12 @@ impl Health {
         });
     }
 
+    /// Nothing is written before the broker has said whether it may be, which it does not.
+    pub fn waits(&self, why: &str) {
+        let why = format!("not known whether this sink may write: {why}");
+        self.change(|ailments| ailments.writing.replace(why.clone()).is_none() && told("writes wait", &why));
+    }
+
     /// The committed records are being read.
     pub fn reads(&self) {
         self.change(|ailments| ailments.reading.take().is_some_and(|why| told_over("reading committed records", &why)));

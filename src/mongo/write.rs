@@ -180,7 +180,7 @@ impl Writer {
     /// Sends a command once. `None`: nothing is known about it; a pause was made.
     async fn send(&self, command: &Command, tally: &mut Tally, health: &Health, pause: &mut Pause) -> Option<Answer> {
         if let Some(lease) = &self.lease {
-            lease.hold().await;
+            lease.hold(|why| health.waits(why)).await;
         }
         let attempt = self.database.run_raw_command(command.body.clone());
         let outcome = match tokio::time::timeout(self.timeout, attempt).await {

@@ -41,3 +41,27 @@ fn a_document_too_large_is_set_aside_with_its_size() {
     assert_eq!((aside.reason, aside.source.offset), ("document-too-large", 41));
     assert_eq!(aside.bytes, update.document.as_bytes().len());
 }
+
+#[test]
+fn parts_of_a_batch_add_up_and_the_first_example_stays() {
+    let part = |first: u64, example: Option<&str>| Tally {
+        written: first,
+        stale: first + 1,
+        foreign: first + 2,
+        moved: first + 3,
+        set_aside: first + 4,
+        repeated: first + 5,
+        example: example.map(ToOwned::to_owned),
+        example_aside: example.map(|example| format!("{example} aside")),
+    };
+    let mut sum = part(10, None);
+
+    sum.add(part(100, Some("one")));
+    sum.add(part(1_000, Some("two")));
+    sum.add(Tally::default());
+
+    let examples = (Some("one".to_owned()), Some("one aside".to_owned()));
+    let wanted = Tally { written: 1_110, stale: 1_113, foreign: 1_116, moved: 1_119, set_aside: 1_122, repeated: 1_125, ..sum.clone() };
+    assert_eq!(sum, wanted);
+    assert_eq!((sum.example, sum.example_aside), examples);
+}

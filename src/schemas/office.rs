@@ -114,6 +114,7 @@ impl Office {
             outbox,
             every: parts.watch_every,
             seen: Default::default(),
+            incomplete: Default::default(),
             is_in_trouble: false,
         };
         let watch = parts.runtime.spawn(watch.run());

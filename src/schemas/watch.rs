@@ -27,6 +27,8 @@ pub(super) struct Watch {
     pub(super) every: Duration,
     /// Source, subject, version: told to the desk.
     pub(super) seen: HashSet<(usize, String, i32)>,
+    /// The same, not told yet because they rest on what is not there: said once.
+    pub(super) incomplete: HashSet<(usize, String, i32)>,
     /// Whether the last round met trouble, which is told once.
     pub(super) is_in_trouble: bool,
 }
@@ -103,7 +105,9 @@ impl Watch {
     async fn look(&mut self, source: usize, subject: &str) -> Result<(), Ended> {
         let versions = self.registry.versions(subject, true).await?;
         // A number that is gone may come back with another schema.
-        self.seen.retain(|(of, name, version)| *of != source || name != subject || versions.contains(version));
+        let is_there = |(of, name, version): &(usize, String, i32)| *of != source || name != subject || versions.contains(version);
+        self.seen.retain(is_there);
+        self.incomplete.retain(is_there);
         let is_new = |version: &&i32| !self.seen.contains(&(source, subject.to_owned(), **version));
         let new: Vec<i32> = versions.iter().filter(is_new).rev().take(VERSIONS_MAX).copied().collect();
         for version in new {
@@ -114,7 +118,22 @@ impl Watch {
             };
             if !self.board.is_settled(source, found.id.0) {
                 let before = versions.iter().rev().find(|before| **before < version).copied();
-                let met = self.meet(source, subject, (version, before), found.id).await?;
+                let met = match self.meet(source, subject, (version, before), found.id).await {
+                    // It rests on something that is not there, or not yet: no reason to keep the versions behind it back.
+                    Err(Ended::Registry(RegistryFault::NotFound(why))) => {
+                        if self.incomplete.insert((source, subject.to_owned(), version)) {
+                            tracing::warn!(
+                                subject,
+                                version,
+                                schema_id = found.id.0,
+                                why,
+                                "a new schema version cannot be judged, it is looked at again"
+                            );
+                        }
+                        continue;
+                    }
+                    met => met?,
+                };
                 self.tell(Message::Met(Box::new(met)))?;
             }
             self.seen.insert((source, subject.to_owned(), version));

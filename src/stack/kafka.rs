@@ -17,6 +17,7 @@ use super::download::Parts;
 use super::process::Service;
 use super::properties::{self, CONTROLLER_ID};
 use super::record::Settings;
+use super::secured::{self, Certificates};
 
 /// The cluster's id, 16 bytes in base 64. A fixed one: nothing tells local stacks apart by it.
 const CLUSTER_ID: &str = "dGVzdHVkby1sb2NhbC0wMQ";
@@ -34,7 +35,7 @@ pub fn launch_controller(service: &Service, settings: &Settings, parts: &Parts) 
     let data = service.folder.join("data");
     let path = write(&service.folder, "server.properties", &properties::of_controller(settings, &data))?;
     if !data.join("meta.properties").is_file() {
-        format(parts, &path)?;
+        format(parts, &path, settings.ports.secured.is_some())?;
     }
     let mut command = java(parts);
     command.args(["-Xms64m", "-Xmx128m"]).args(LIGHT_JVM);
@@ -45,9 +46,15 @@ pub fn launch_controller(service: &Service, settings: &Settings, parts: &Parts) 
 ///
 /// # Errors
 /// When files cannot be written or Java cannot be started.
-pub fn launch_broker(service: &Service, number: usize, settings: &Settings, parts: &Parts) -> anyhow::Result<()> {
+pub fn launch_broker(
+    service: &Service,
+    number: usize,
+    settings: &Settings,
+    parts: &Parts,
+    certificates: Option<&Certificates>,
+) -> anyhow::Result<()> {
     let data = service.folder.join("data");
-    let path = write(&service.folder, "server.properties", &properties::of_broker(number, settings, &data)?)?;
+    let path = write(&service.folder, "server.properties", &properties::of_broker(number, settings, &data, certificates)?)?;
     if !data.join("meta.properties").is_file() {
         // All that formatting gives a broker: the cluster's features are the controller's. It saves a second of Java.
         write(&data, "meta.properties", &format!("version=1\ncluster.id={CLUSTER_ID}\nnode.id={number}\n"))?;
@@ -68,6 +75,19 @@ pub fn answers(address: &str, number: usize) -> bool {
 /// Whether the controller listens; what it does for brokers shows when they answer.
 pub fn controller_listens(port: u16) -> bool {
     TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), ANSWER_WITHIN).is_ok()
+}
+
+/// Runs one of Kafka's own tools.
+///
+/// # Errors
+/// When it cannot be started or ends with an error, with what it wrote.
+pub fn tool(parts: &Parts, class: &str, bootstrap: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = java(parts);
+    command.args(LIGHT_JVM).args([class, "--bootstrap-server", bootstrap]).args(arguments);
+    let outcome = command.output().with_context(|| format!("failed to start Java for {class}"))?;
+    let (said, erred) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    ensure!(outcome.status.success(), "{class} {arguments:?} ended with {}: {said}{erred}", outcome.status);
+    Ok(())
 }
 
 fn java(parts: &Parts) -> Command {
@@ -94,10 +114,14 @@ fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<std::path::Pat
 }
 
 /// Makes the data folder of a cluster whose one controller is this one, with every feature at the level of its release.
-fn format(parts: &Parts, properties: &Path) -> anyhow::Result<()> {
+fn format(parts: &Parts, properties: &Path, has_user: bool) -> anyhow::Result<()> {
     let mut command = java(parts);
     command.args(LIGHT_JVM).args(["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER_ID, "-c"]);
-    let outcome = command.arg(properties).output();
+    command.arg(properties);
+    if has_user {
+        command.args(["--add-scram", &secured::scram_user()]);
+    }
+    let outcome = command.output();
     let outcome = outcome.with_context(|| format!("failed to start Java to format the data folder of controller {CONTROLLER_ID}"))?;
     ensure!(
         outcome.status.success(),

@@ -15,6 +15,8 @@ pub mod ports;
 pub mod process;
 pub mod record;
 
+pub mod secured;
+
 pub mod properties;
 
 pub mod kafka;

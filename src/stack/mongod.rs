@@ -13,11 +13,14 @@ use mongodb::options::ClientOptions;
 use super::download::Parts;
 use super::process::Service;
 use super::record::Settings;
+use super::secured::{self, Certificates};
 
 const REPLICA_SET: &str = "rs0";
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The server's word for a replica set that has its configuration already.
 const ALREADY_INITIALIZED: i32 = 23;
+/// And for a user that is there.
+const USER_EXISTS: i32 = 51003;
 
 /// The connection string of the database on `port`.
 pub fn uri(port: u16) -> String {
@@ -28,7 +31,7 @@ pub fn uri(port: u16) -> String {
 ///
 /// # Errors
 /// When its folder cannot be made or the program cannot be started.
-pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::Result<()> {
+pub fn launch(service: &Service, settings: &Settings, parts: &Parts, certificates: Option<&Certificates>) -> anyhow::Result<()> {
     let data = service.folder.join("data");
     fs::create_dir_all(&data).with_context(|| format!("failed to make the folder {}", data.display()))?;
     let mut command = Command::new(&parts.mongod);
@@ -40,6 +43,10 @@ pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::
         .args(["--setParameter", "enableTestCommands=1"])
         .arg("--dbpath")
         .arg(&data);
+    if let Some(certificates) = certificates {
+        command.args(["--tlsMode", "allowTLS", "--tlsAllowConnectionsWithoutCertificates", "--tlsCertificateKeyFile"]);
+        command.arg(certificates.server()).arg("--tlsCAFile").arg(certificates.authority());
+    }
     service.launch(command)
 }
 
@@ -52,6 +59,19 @@ pub async fn until_ready(service: &Service, port: u16) -> anyhow::Result<()> {
     service.until_ready(async || hello(&client).await.is_some()).await?;
     initiate(&client, port).await.context("failed to make mongod a replica set")?;
     service.until_ready(async || is_primary(&client).await).await
+}
+
+/// Makes the user of [`secured`] known, with rights on every tenant's database.
+///
+/// # Errors
+/// When the database does not answer or refuses.
+pub async fn add_user(port: u16) -> anyhow::Result<()> {
+    let command = doc! { "createUser": secured::USER, "pwd": secured::PASSWORD, "roles": ["readWriteAnyDatabase"] };
+    match client(port).await?.database("admin").run_command(command).await {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(&*error.kind, ErrorKind::Command(refusal) if refusal.code == USER_EXISTS) => Ok(()),
+        Err(error) => Err(error).context("failed to make a user of the database"),
+    }
 }
 
 /// Whether the database on `port` takes writes.

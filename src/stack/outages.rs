@@ -45,7 +45,7 @@ impl Stack {
         if service.pid().is_none() {
             self.require_free(service, &[port])?;
             self.wait_until_fenced(service);
-            kafka::launch_broker(service, number, &self.settings, &self.parts)?;
+            kafka::launch_broker(service, number, &self.settings, &self.parts, self.certificates.as_ref())?;
         }
         let address = address(port);
         block_on(async || service.until_ready(async || kafka::answers(&address, number)).await)
@@ -125,7 +125,7 @@ impl Stack {
         let (service, port) = (&self.servers.registry, self.settings.ports.registry);
         if service.pid().is_none() {
             self.require_free(service, &[port])?;
-            registry::launch(service, &self.settings, &self.parts)?;
+            registry::launch(service, &self.settings, &self.parts, self.certificates.as_ref())?;
         }
         block_on(async || registry::until_ready(service, port).await)
     }
@@ -146,7 +146,7 @@ impl Stack {
         let (service, port) = (&self.servers.mongod, self.settings.ports.mongod);
         if service.pid().is_none() {
             self.require_free(service, &[port])?;
-            mongod::launch(service, &self.settings, &self.parts)?;
+            mongod::launch(service, &self.settings, &self.parts, self.certificates.as_ref())?;
         }
         block_on(async || mongod::until_ready(service, port).await)
     }

@@ -22,6 +22,8 @@ pub struct Layout {
     pub brokers: usize,
     /// Whether the broker has a second listener behind a proxy.
     pub fault_listener: bool,
+    /// Whether the servers also listen for clients that use TLS and passwords.
+    pub secured: bool,
 }
 
 /// The ports of one stack, all on 127.0.0.1. They never change during its life: the brokers' quorum and the database's replica set
@@ -38,6 +40,17 @@ pub struct PortSet {
     pub mongod: u16,
     /// The broker's second listener.
     pub faults: Option<FaultPorts>,
+    /// Listeners with TLS; the database takes both kinds of connections on its one port.
+    pub secured: Option<SecuredPorts>,
+}
+
+/// Listeners with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct SecuredPorts {
+    /// The first broker's.
+    pub broker: u16,
+    /// The registry's.
+    pub registry: u16,
 }
 
 /// A listener that names another port than its own, so that clients which come through a proxy stay with it.
@@ -77,6 +90,7 @@ impl Ports {
             registry: pick(USUAL_REGISTRY)?,
             mongod: pick(USUAL_MONGOD)?,
             faults: if layout.fault_listener { Some(FaultPorts::choose()?) } else { None },
+            secured: if layout.secured { Some(SecuredPorts::choose()?) } else { None },
         })
     }
 }
@@ -88,6 +102,16 @@ impl FaultPorts {
     /// When there are none left.
     pub fn choose() -> anyhow::Result<Self> {
         Ok(Self { real: next_free()?, advertised: next_free()? })
+    }
+}
+
+impl SecuredPorts {
+    /// Chooses two free ports.
+    ///
+    /// # Errors
+    /// When there are none left.
+    pub fn choose() -> anyhow::Result<Self> {
+        Ok(Self { broker: next_free()?, registry: next_free()? })
     }
 }
 
@@ -122,7 +146,7 @@ fn next_free() -> anyhow::Result<u16> {
 mod tests {
     use super::*;
 
-    const THREE: Layout = Layout { brokers: 3, fault_listener: true };
+    const THREE: Layout = Layout { brokers: 3, fault_listener: true, secured: true };
 
     #[test]
     fn free_ports_are_distinct_and_not_the_usual_ones() {
@@ -132,12 +156,13 @@ mod tests {
         let mut all: Vec<u16> = [USUAL_CONTROLLER, USUAL_REGISTRY, USUAL_MONGOD].into_iter().chain(USUAL_BROKERS).collect();
         for set in [first, second] {
             let faults = set.faults.expect("they were asked for");
-            all.extend([set.controller, set.registry, set.mongod, faults.real, faults.advertised]);
+            let secured = set.secured.expect("they were asked for");
+            all.extend([set.controller, set.registry, set.mongod, faults.real, faults.advertised, secured.broker, secured.registry]);
             all.extend(set.brokers);
         }
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 6 + 2 * 8);
+        assert_eq!(all.len(), 6 + 2 * 10);
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::record::Settings;
+use super::secured::{self, Certificates};
 
 /// The controller's node id, far from the brokers' 1 to 3.
 pub const CONTROLLER_ID: u16 = 3000;
 
-/// The settings file of the controller, which also decides what new topics are like.
+/// The settings file of the controller, which also decides what new topics are like, and keeps who may do what.
 pub fn of_controller(settings: &Settings, data: &Path) -> String {
     let controller = settings.ports.controller;
     let (copies, _) = copies(settings);
@@ -26,20 +27,28 @@ default.replication.factor={copies}
 "
     );
     text += &common(settings, data);
+    if settings.ports.secured.is_some() {
+        text += secured::AUTHORIZER;
+    }
     text
 }
 
-/// The settings file of a broker; numbered from 1.
+/// The settings file of a broker; numbered from 1. With certificates the first one has a listener with TLS.
 ///
 /// # Errors
 /// When the stack has no such broker.
-pub fn of_broker(number: usize, settings: &Settings, data: &Path) -> anyhow::Result<String> {
+pub fn of_broker(number: usize, settings: &Settings, data: &Path, certificates: Option<&Certificates>) -> anyhow::Result<String> {
     let port = settings.ports.broker(number).with_context(|| format!("the stack has no broker {number}"))?;
     let mut listeners = format!("PLAINTEXT://127.0.0.1:{port}");
     let mut advertised = listeners.clone();
     if let Some(faults) = settings.ports.faults {
         write!(listeners, ",FAULTS://127.0.0.1:{}", faults.real).context("failed to write into a string")?;
         write!(advertised, ",FAULTS://127.0.0.1:{}", faults.advertised).context("failed to write into a string")?;
+    }
+    let secured = settings.ports.secured.zip(certificates).filter(|_| number == 1);
+    if let Some((secured, _)) = secured {
+        write!(listeners, ",SECURED://localhost:{}", secured.broker).context("failed to write into a string")?;
+        write!(advertised, ",SECURED://localhost:{}", secured.broker).context("failed to write into a string")?;
     }
     let mut text = format!(
         "\
@@ -51,6 +60,12 @@ inter.broker.listener.name=PLAINTEXT
 "
     );
     text += &common(settings, data);
+    if settings.ports.secured.is_some() {
+        text += secured::AUTHORIZER;
+    }
+    if let Some((_, certificates)) = secured {
+        text += &secured::of_broker(certificates);
+    }
     Ok(text)
 }
 
@@ -72,7 +87,7 @@ fn common(settings: &Settings, data: &Path) -> String {
         "\
 controller.quorum.bootstrap.servers=127.0.0.1:{}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,FAULTS:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,FAULTS:PLAINTEXT,SECURED:SASL_SSL,CONTROLLER:PLAINTEXT
 log.dirs={}
 min.insync.replicas={in_sync}
 offsets.topic.replication.factor={copies}
@@ -127,10 +142,10 @@ mod tests {
 
     #[test]
     fn controller_and_broker_agree_on_sessions_and_on_copies() {
-        let settings = settings(Layout { brokers: 3, fault_listener: false }, true);
+        let settings = settings(Layout { brokers: 3, fault_listener: false, secured: false }, true);
 
         let controller = of_controller(&settings, Path::new("/data"));
-        let broker = of_broker(2, &settings, Path::new("/data")).expect("there are three");
+        let broker = of_broker(2, &settings, Path::new("/data"), None).expect("there are three");
 
         assert!(controller.contains("default.replication.factor=3\n"));
         for text in [controller, broker] {
@@ -141,7 +156,7 @@ mod tests {
 
     #[test]
     fn short_timeouts_are_set_only_for_failure_tests() {
-        let usual = settings(Layout { brokers: 1, fault_listener: false }, false);
+        let usual = settings(Layout { brokers: 1, fault_listener: false, secured: false }, false);
 
         assert!(!of_controller(&usual, Path::new("/data")).contains("broker.session.timeout.ms"));
         assert!(fenced_after(&usual) > Duration::from_secs(9));
@@ -149,11 +164,11 @@ mod tests {
 
     #[test]
     fn fault_listener_names_the_port_of_the_proxy() {
-        let settings = settings(Layout { brokers: 1, fault_listener: true }, false);
+        let settings = settings(Layout { brokers: 1, fault_listener: true, secured: false }, false);
         let port = settings.ports.broker(1).expect("there is one");
         let faults = settings.ports.faults.expect("it was asked for");
 
-        let text = of_broker(1, &settings, Path::new("/data")).expect("there is one");
+        let text = of_broker(1, &settings, Path::new("/data"), None).expect("there is one");
 
         let advertised = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},FAULTS://127.0.0.1:{}\n", faults.advertised);
         assert!(text.contains(&advertised), "{text}");
@@ -162,9 +177,9 @@ mod tests {
 
     #[test]
     fn broker_that_the_stack_has_not_is_refused() {
-        let settings = settings(Layout { brokers: 1, fault_listener: false }, false);
+        let settings = settings(Layout { brokers: 1, fault_listener: false, secured: false }, false);
 
-        assert!(of_broker(2, &settings, Path::new("/data")).is_err());
-        assert!(of_broker(0, &settings, Path::new("/data")).is_err());
+        assert!(of_broker(2, &settings, Path::new("/data"), None).is_err());
+        assert!(of_broker(0, &settings, Path::new("/data"), None).is_err());
     }
 }

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn saved_settings_are_loaded_again() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let ports = Ports::Free.choose(Layout { brokers: 3, fault_listener: true }).expect("ports are free");
+        let ports = Ports::Free.choose(Layout { brokers: 3, fault_listener: true, secured: true }).expect("ports are free");
         let settings = Settings { ports, kafka_heap_mib: 512, fast_failure_settings: true };
 
         assert_eq!(Settings::load(folder.path()).expect("no file is no error"), None);

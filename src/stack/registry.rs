@@ -10,6 +10,7 @@ use serde_json::json;
 use super::download::Parts;
 use super::process::Service;
 use super::record::Settings;
+use super::secured::Certificates;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -22,7 +23,7 @@ pub fn url(port: u16) -> String {
 ///
 /// # Errors
 /// When its folder cannot be made or Java cannot be started.
-pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::Result<()> {
+pub fn launch(service: &Service, settings: &Settings, parts: &Parts, certificates: Option<&Certificates>) -> anyhow::Result<()> {
     let data = service.folder.join("data");
     fs::create_dir_all(&data).with_context(|| format!("failed to make the folder {}", data.display()))?;
     let mut command = Command::new(&parts.java);
@@ -37,6 +38,13 @@ pub fn launch(service: &Service, settings: &Settings, parts: &Parts) -> anyhow::
         .env("QUARKUS_MANAGEMENT_HOST", "127.0.0.1")
         .env("QUARKUS_MANAGEMENT_PORT", "0")
         .env("APICURIO_DATASOURCE_URL", format!("jdbc:h2:file:{}", data.join("registry").display()));
+    if let Some((secured, certificates)) = settings.ports.secured.zip(certificates) {
+        command
+            .env("QUARKUS_HTTP_INSECURE_REQUESTS", "enabled")
+            .env("QUARKUS_HTTP_SSL_PORT", secured.registry.to_string())
+            .env("QUARKUS_HTTP_SSL_CERTIFICATE_FILES", certificates.certificate())
+            .env("QUARKUS_HTTP_SSL_CERTIFICATE_KEY_FILES", certificates.key());
+    }
     service.launch(command)
 }
 

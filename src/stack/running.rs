@@ -8,9 +8,10 @@ use anyhow::{Context, ensure};
 use super::download::Parts;
 use super::ports::{BROKERS_MAX, FaultPorts, Layout, Ports};
 use super::record::Settings;
+use super::secured::Certificates;
 use super::servers::{self, Servers};
-use super::threads::in_parallel;
-use super::{mongod, registry};
+use super::threads::{block_on, in_parallel};
+use super::{kafka, mongod, registry, secured};
 use crate::clock::{SharedClock, SystemClock};
 
 /// What to start.
@@ -28,6 +29,8 @@ pub struct Options {
     pub brokers: usize,
     /// A second listener of the one broker, for a proxy: [`Stack::fault_listener`].
     pub fault_listener: bool,
+    /// Listeners with TLS and passwords beside the plain ones: [`Stack::secured`].
+    pub secured: bool,
 }
 
 impl Default for Options {
@@ -40,8 +43,22 @@ impl Default for Options {
             fast_failure_settings: false,
             brokers: 1,
             fault_listener: false,
+            secured: false,
         }
     }
+}
+
+/// Addresses of the listeners with TLS.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// The broker's, for SASL_SSL with SCRAM-SHA-512.
+    pub bootstrap: String,
+    /// The registry's.
+    pub registry_url: String,
+    /// The database's, with user and password.
+    pub mongo_uri: String,
+    /// File with the authority's certificate.
+    pub authority: PathBuf,
 }
 
 /// A running stack. One that was made by [`Stack::up`] ends when it is dropped, unless [`Stack::keep`] is called.
@@ -50,6 +67,7 @@ pub struct Stack {
     pub(super) settings: Settings,
     pub(super) parts: Parts,
     pub(super) servers: Servers,
+    pub(super) certificates: Option<Certificates>,
     pub(super) clock: SharedClock,
     ends_on_drop: bool,
 }
@@ -68,7 +86,9 @@ impl Stack {
         let settings = settings(&dir, &options)?;
         let parts = Parts::ready(&clock)?;
         settings.save(&dir)?;
-        let stack = Self { servers: Servers::of(&dir, options.brokers), dir, settings, parts, clock, ends_on_drop: true };
+        let certificates = certificates(&dir, &settings)?;
+        let servers = Servers::of(&dir, options.brokers);
+        let stack = Self { servers, certificates, dir, settings, parts, clock, ends_on_drop: true };
         stack.start_all()?;
         Ok(stack)
     }
@@ -82,7 +102,11 @@ impl Stack {
         let others: [Start<'_>; 3] =
             [Box::new(|| self.start_controller()), Box::new(|| self.start_registry()), Box::new(|| self.start_mongod())];
         let brokers = (1..=self.servers.brokers.len()).map(|number| -> Start<'_> { Box::new(move || self.start_broker_of(number)) });
-        in_parallel(others.into_iter().chain(brokers).collect())
+        in_parallel(others.into_iter().chain(brokers).collect())?;
+        match self.certificates {
+            Some(_) => block_on(async || mongod::add_user(self.settings.ports.mongod).await),
+            None => Ok(()),
+        }
     }
 
     /// The stack that an earlier `up` left running in `dir`.
@@ -101,7 +125,8 @@ impl Stack {
                 dir.display()
             );
         }
-        Ok(Self { dir, settings, parts: Parts::ready(&clock)?, servers, clock, ends_on_drop: false })
+        let certificates = certificates(&dir, &settings)?;
+        Ok(Self { dir, settings, parts: Parts::ready(&clock)?, servers, certificates, clock, ends_on_drop: false })
     }
 
     /// Leaves the servers running after this value is dropped.
@@ -133,6 +158,36 @@ impl Stack {
         self.settings.ports.faults.expect("only a test that asked for the listener uses it")
     }
 
+    /// Where clients with TLS reach the servers.
+    ///
+    /// # Panics
+    /// When the stack was started without [`Options::secured`].
+    pub fn secured(&self) -> Endpoints {
+        let ports = self.settings.ports.secured.expect("only a test that asked for TLS uses it");
+        let authority = self.certificates.as_ref().expect("they were made with the ports").authority();
+        let mongo = format!(
+            "mongodb://{}:{}@localhost:{}/?directConnection=true&tls=true&tlsCAFile={}",
+            secured::USER,
+            secured::PASSWORD,
+            self.settings.ports.mongod,
+            authority.display()
+        );
+        Endpoints {
+            bootstrap: format!("localhost:{}", ports.broker),
+            registry_url: format!("https://localhost:{}/apis/ccompat/v7", ports.registry),
+            mongo_uri: mongo,
+            authority,
+        }
+    }
+
+    /// Runs one of Kafka's own tools against the plain listener, as somebody who may do everything.
+    ///
+    /// # Errors
+    /// When it cannot be started or ends with an error, with what it wrote.
+    pub fn kafka_tool(&self, class: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        kafka::tool(&self.parts, class, &self.bootstrap(), arguments)
+    }
+
     /// The registry's address.
     pub fn registry_url(&self) -> String {
         registry::url(self.settings.ports.registry)
@@ -149,14 +204,19 @@ impl Stack {
     }
 }
 
+/// Those of a stack with listeners that need them.
+fn certificates(dir: &Path, settings: &Settings) -> anyhow::Result<Option<Certificates>> {
+    settings.ports.secured.map(|_| Certificates::ready(&dir.join("certificates"))).transpose()
+}
+
 /// What the folder remembers, or what the options ask for where it is new.
 fn settings(dir: &Path, options: &Options) -> anyhow::Result<Settings> {
-    let Options { brokers, fault_listener, .. } = *options;
+    let Options { brokers, fault_listener, secured, .. } = *options;
     ensure!(brokers == 1 || brokers == BROKERS_MAX, "a stack has 1 or {BROKERS_MAX} brokers, not {brokers}");
     ensure!(brokers == 1 || !fault_listener, "a proxy stands before one broker, not {brokers}");
     let mut ports = match Settings::load(dir)? {
         Some(earlier) => earlier.ports,
-        None => options.ports.choose(Layout { brokers, fault_listener })?,
+        None => options.ports.choose(Layout { brokers, fault_listener, secured })?,
     };
     ensure!(
         ports.brokers.len() == brokers,

@@ -21,6 +21,21 @@ pub fn holder(folder: &Path) -> io::Result<Option<u32>> {
     Ok(holder_in(&fs::read_to_string("/proc/locks")?, inode))
 }
 
+/// Locks a folder that holds no database, making it where it is not there, until the file that is given back is dropped; none when another
+/// process has it, which [`holder`] names.
+///
+/// # Errors
+/// When the folder cannot be made or locked.
+pub fn take(folder: &Path) -> io::Result<Option<fs::File>> {
+    fs::create_dir_all(folder)?;
+    let file = fs::OpenOptions::new().create(true).append(true).open(folder.join(LOCK_FILE))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// # Source
 /// proc_locks(5): `1: POSIX  ADVISORY  WRITE 4242 08:01:131074 0 EOF`.
 fn holder_in(locks: &str, inode: u64) -> Option<u32> {
@@ -51,6 +66,19 @@ mod tests {
 
         assert_eq!(holder_in(locks, 131_074), Some(4_242));
         assert_eq!(holder_in(locks, 31_074), None);
+    }
+
+    #[test]
+    fn a_folder_is_locked_once_and_its_holder_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = folder.path().join("zoo.rebuild");
+
+        let held = take(&folder).expect("locked");
+
+        assert!(held.is_some() && take(&folder).expect("told").is_none());
+        assert_eq!(holder(&folder).expect("told"), Some(std::process::id()));
+        drop(held);
+        assert!(take(&folder).expect("locked").is_some(), "it is free again");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod damage;
 pub mod lock;
 mod log_files;
 pub mod memory;
+mod recent;
 pub mod rocks;
 pub mod set_aside;
 

@@ -16,6 +16,7 @@ use super::lock::holder;
 use super::memory::Memory;
 use super::port::{Changes, Entry, StateChange, StateStore, StoreFault, WindowStoreId};
 use super::progress::Progress;
+use super::recent::{Budget, Known, LaneId, Recent};
 use super::set_aside::set_aside;
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::TopicPartition;
@@ -25,10 +26,14 @@ const FORMAT: &str = "testudo state 1";
 const IDENTITY: &str = "identity/";
 const PROGRESS: &str = "progress/";
 
+/// Bytes that a write batch takes for an entry besides its key and value, at most.
+const ENTRY_OVERHEAD: usize = 11;
+
 /// A tenant's state folder, open.
 pub struct Store {
     db: DB,
     path: PathBuf,
+    recent: Recent,
     /// Numbers are handed out one at a time.
     numbering: std::sync::Mutex<()>,
 }
@@ -66,9 +71,13 @@ impl Store {
             return Err(damage);
         }
         let db = DB::open(&options(memory), path).map_err(|error| fault(path, "open the state folder", &error))?;
-        let store = Self { db, path: path.to_owned(), numbering: std::sync::Mutex::new(()) };
+        let store = Self::of(db, path, memory.recent.clone());
         store.check_format(tenant)?;
         Ok(store)
+    }
+
+    fn of(db: DB, path: &Path, recent: Budget) -> Self {
+        Self { db, path: path.to_owned(), recent: Recent::new(recent), numbering: std::sync::Mutex::new(()) }
     }
 
     fn check_format(&self, tenant: &str) -> Result<(), StoreFault> {
@@ -97,6 +106,29 @@ impl Store {
 
     fn damaged(&self, detail: String) -> StoreFault {
         StoreFault::Damaged { path: self.path.display().to_string(), detail }
+    }
+
+    /// Begins to remember the lanes of `keys`, which follow each other lane by lane mostly.
+    fn remember_lanes<'k>(&self, keys: impl Iterator<Item = &'k Bytes>) -> Result<(), StoreFault> {
+        let mut last: Option<LaneId> = None;
+        for key in keys {
+            let Some(window) = keys::read_window_key(key) else { continue };
+            let lane = (window.store, window.partition);
+            if last != Some(lane) && self.recent.is_new(lane) {
+                self.recent.begin(lane, self.latest_start(lane)?);
+            }
+            last = Some(lane);
+        }
+        Ok(())
+    }
+
+    /// The largest window start that is stored of a lane.
+    fn latest_start(&self, (store, partition): LaneId) -> Result<Option<i64>, StoreFault> {
+        let behind = keys::window_key(store, partition.wrapping_add(1), i64::MIN, &[]);
+        let last = self.db.iterator(IteratorMode::From(&behind, Direction::Reverse)).next();
+        let last = last.transpose().map_err(|error| fault(&self.path, "look for the latest window", &error))?;
+        let window = last.as_ref().and_then(|(key, _)| keys::read_window_key(key));
+        Ok(window.filter(|window| window.store == store && window.partition == partition).map(|window| window.start_us))
     }
 
     fn identities(&self) -> Result<Vec<(u32, WindowIdentity)>, StoreFault> {
@@ -136,8 +168,16 @@ impl StateStore for Store {
     }
 
     fn states(&self, keys: &[Bytes]) -> Result<Vec<Option<Vec<u8>>>, StoreFault> {
-        let answers = self.db.multi_get(keys);
-        answers.into_iter().map(|answer| answer.map_err(|error| fault(&self.path, "read window states", &error))).collect()
+        self.remember_lanes(keys.iter())?;
+        let known = self.recent.look_up(keys.iter().map(AsRef::as_ref));
+        let unknown = keys.iter().zip(&known).filter(|(_, known)| **known == Known::Unknown).map(|(key, _)| key);
+        let mut answers = self.db.multi_get(unknown).into_iter();
+        let state = |known| match known {
+            Known::State(state) => Ok(Some(state)),
+            Known::Absent => Ok(None),
+            Known::Unknown => answers.next().unwrap_or(Ok(None)).map_err(|error| fault(&self.path, "read window states", &error)),
+        };
+        known.into_iter().map(state).collect()
     }
 
     fn started_within(
@@ -168,11 +208,13 @@ impl StateStore for Store {
     }
 
     fn apply(&self, changes: Changes) -> Result<(), StoreFault> {
-        let mut batch = WriteBatch::default();
+        let bytes = |(key, state): &StateChange| key.len() + state.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD;
+        let mut batch = WriteBatch::with_capacity_bytes(changes.states.iter().map(bytes).sum());
         let mut states: Vec<&StateChange> = changes.states.iter().collect();
         // In the order of keys RocksDB finds the place of one from the last one's. Of one key the last change stays the last.
         states.sort_by(|one, other| one.0.cmp(&other.0));
-        for (key, state) in states {
+        self.remember_lanes(states.iter().map(|(key, _)| key))?;
+        for (key, state) in &states {
             match state {
                 Some(state) => batch.put(key, state),
                 None => batch.delete(key),
@@ -182,7 +224,9 @@ impl StateStore for Store {
             let value = serde_json::to_vec(progress).map_err(|error| self.damaged(error.to_string()))?;
             batch.put(progress_key(partition), value);
         }
-        self.db.write(batch).map_err(|error| fault(&self.path, "apply an epoch", &error))
+        self.db.write(batch).map_err(|error| fault(&self.path, "apply an epoch", &error))?;
+        self.recent.note(states.into_iter().map(|(key, state)| (key.as_ref(), state.as_deref())));
+        Ok(())
     }
 }
 
@@ -249,7 +293,7 @@ pub fn inspect(dir: &Path, tenant: &str) -> Result<Contents, StoreFault> {
         return Err(damage);
     }
     let db = DB::open_for_read_only(&Options::default(), &path, false).map_err(|error| fault(&path, "open the state folder", &error))?;
-    let store = Store { db, path, numbering: std::sync::Mutex::new(()) };
+    let store = Store::of(db, &path, Budget::new(0));
     let identities = store.identities()?;
     let mut contents = Contents::default();
     for item in store.db.iterator(IteratorMode::Start) {

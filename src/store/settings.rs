@@ -14,10 +14,12 @@ pub struct Settings {
     pub block_cache_mib: usize,
     /// Memory for writes not yet on disk, in MiB, shared by all tenants.
     pub write_buffer_mib: usize,
+    /// Memory for states written of late, in MiB, shared by all tenants: what it holds is not read from disk.
+    pub recent_mib: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { dir: PathBuf::from("testudo-state"), block_cache_mib: 32, write_buffer_mib: 16 }
+        Self { dir: PathBuf::from("testudo-state"), block_cache_mib: 32, write_buffer_mib: 16, recent_mib: 32 }
     }
 }

@@ -96,7 +96,7 @@ impl TenantMetrics {
         }
     }
 
-    /// Counts a change of the assignment: `assigned`, `revoked`, `lost`.
+    /// Counts a change of the assignment: `assigned`, `revoked`, `lost`; or one that a worker has asked for: `asked-for`.
     pub fn rebalance(&self, kind: &'static str) {
         self.metrics.families.rebalances.get_or_create(&OfKind { tenant: self.tenant.clone(), kind }).inc();
     }

@@ -70,11 +70,19 @@ pub(super) fn check_collection(database: &str, name: &str) -> Result<(), String>
     if name.starts_with("system.") || name.starts_with('.') || name.ends_with('.') || name.contains("..") {
         return Err(format!("`{name}` is not a legal collection name: no `system.` in front, no dot first, last or twice"));
     }
+    if is_of_generation(name) {
+        return Err(format!("collection `{name}` ends as those do that a rebuild fills: `.g` and a number"));
+    }
     let bytes = database.len() + 1 + name.len();
     if bytes > NAMESPACE_BYTES_MAX {
         return Err(format!("`{database}.{name}` has {bytes} bytes: MongoDB allows {NAMESPACE_BYTES_MAX}"));
     }
     Ok(())
+}
+
+/// Whether a topic or collection is named as those are that a rebuild fills: `.g` and a number at its end.
+pub(super) fn is_of_generation(name: &str) -> bool {
+    name.rsplit_once(".g").is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Names of columns in results, which become field names in Avro and MongoDB.
@@ -116,7 +124,11 @@ mod tests {
         assert!(check_database("stream_zoo").is_ok());
         assert!(["a".repeat(64).as_str(), "", "a.b", "a b", "Admin", "a$"].iter().all(|name| check_database(name).is_err()));
         assert!(check_collection("db", "a.b").is_ok());
-        assert!(["", "a$b", "system.x", "a..b", ".a", "c".repeat(253).as_str()].iter().all(|name| check_collection("db", name).is_err()));
+        assert!(
+            ["", "a$b", "system.x", "a..b", ".a", "a.g2", "c".repeat(253).as_str()]
+                .iter()
+                .all(|name| check_collection("db", name).is_err())
+        );
     }
 
     #[test]

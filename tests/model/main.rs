@@ -3,6 +3,7 @@
 mod batching;
 mod cases;
 mod clock_jumps;
+mod extremes;
 mod harness;
 mod licences;
 mod restore;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use testudo::engine::restore::{Decision, Facts, Restore, RestoreFault, Step, WindowPlan, decide};
+use testudo::engine::restore::{Decision, Facts, Loss, Restore, RestoreFault, Step, WindowPlan, decide};
 use testudo::kafka::{Failure, Offset, Position, Read, RunBuilder, TopicPartition, TopicReader, Watermarks};
 use testudo::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
 
@@ -22,10 +22,14 @@ impl Log {
     /// Windows 0, 1, 2 … each a state of one byte, then progress at `position`.
     fn of(windows: u8, position: i64) -> Self {
         let window = |number: u8| (keys::changelog_key(i64::from(number), b"\x01k\0"), Some(vec![number]));
-        let mut records: Vec<_> = (0..windows).map(window).collect();
-        let logged = logged(position);
-        records.push((keys::changelog_progress_key(), Some(serde_json::to_vec(&logged).expect("encodable"))));
-        Self { records, position: 0, low: 0 }
+        let mut log = Self { records: (0..windows).map(window).collect(), position: 0, low: 0 };
+        log.say(&logged(position));
+        log
+    }
+
+    /// Appends progress.
+    fn say(&mut self, logged: &LoggedProgress) {
+        self.records.push((keys::changelog_progress_key(), Some(serde_json::to_vec(logged).expect("encodable"))));
     }
 }
 
@@ -86,10 +90,18 @@ fn facts(committed: Option<i64>) -> Facts {
 fn restore(facts: Facts, log: &mut Log, store: &MapStore, steps: usize) -> Result<Option<u64>, RestoreFault> {
     let mut restore = Restore::begin(facts, store)?;
     for _ in 0..steps {
-        if let Step::Done(task, position) = restore.step(log, store, 2, Duration::ZERO)? {
-            assert_eq!(task.stream_time_us, Some(77), "stream time comes back with the state (TIME-1)");
-            assert_eq!(position, Position(10));
-            return Ok(Some(restore.entries));
+        match restore.step(log, store, 2, Duration::ZERO)? {
+            Step::Busy => {}
+            Step::Lost(loss) => {
+                assert_eq!((&*loss.partition.topic, loss.position), ("in", Position(10)));
+                loss.windows.iter().for_each(|lost| log.say(&lost.logged));
+                restore.recorded(loss);
+            }
+            Step::Done(task, position) => {
+                assert_eq!(task.stream_time_us, Some(77), "stream time comes back with the state (TIME-1)");
+                assert_eq!(position, Position(10));
+                return Ok(Some(restore.entries));
+            }
         }
     }
     Ok(None)
@@ -167,15 +179,52 @@ fn an_empty_changelog_is_refused_unless_the_loss_is_accepted() {
 
     let mut accepted = facts(Some(10));
     accepted.windows[0].loss_is_accepted = true;
-    let mut restoring = Restore::begin(accepted, &*store).expect("begun");
+    let mut restoring = Restore::begin(accepted.clone(), &*store).expect("begun");
     let mut reader = empty();
-    for _ in 0..10 {
-        if let Step::Done(_, position) = restoring.step(&mut reader, &*store, 2, Duration::ZERO).expect("stepped") {
-            assert_eq!(position, Position(10));
-            return;
+    let (losses, done) = steps(&mut restoring, &mut reader, &store);
+    assert_eq!(losses.len(), 1, "it is told before the partition goes on, and once: {losses:?}");
+    assert_eq!(done, Some(Position(10)));
+    let lost = &losses[0].windows[0];
+    assert_eq!((lost.window.as_str(), lost.logged.position, losses[0].position), ("w", 10, Position(10)));
+
+    // On another machine, after it was recorded, nothing is left to accept; nor where nothing was lost.
+    reader.say(&lost.logged);
+    for mut log in [reader, Log::of(5, 10)] {
+        let store = Arc::new(MapStore::default());
+        let mut again = Restore::begin(accepted.clone(), &*store).expect("begun");
+        assert_eq!(steps(&mut again, &mut log, &store), (Vec::new(), Some(Position(10))));
+    }
+}
+
+/// Not recorded, it is met again, and the partition does not go on.
+#[test]
+fn a_loss_that_is_not_on_record_holds_the_partition() {
+    let (store, mut log) = (Arc::new(MapStore::default()), Log { records: Vec::new(), position: 0, low: 0 });
+    let mut accepted = facts(Some(10));
+    accepted.windows[0].loss_is_accepted = true;
+    let mut restoring = Restore::begin(accepted, &*store).expect("begun");
+
+    let met: Vec<bool> =
+        (0..6).map(|_| matches!(restoring.step(&mut log, &*store, 2, Duration::ZERO).expect("stepped"), Step::Lost(_))).collect();
+
+    assert_eq!(met, [false, true, true, true, true, true]);
+    assert!(store.progress(&TopicPartition::new("in", 0)).expect("readable").is_none(), "nothing is stored before");
+}
+
+/// Steps until done, with every loss on record when it is told.
+fn steps(restoring: &mut Restore, log: &mut Log, store: &Arc<MapStore>) -> (Vec<Loss>, Option<Position>) {
+    let mut losses = Vec::new();
+    for _ in 0..20 {
+        match restoring.step(log, &**store, 2, Duration::ZERO).expect("stepped") {
+            Step::Busy => {}
+            Step::Lost(loss) => {
+                losses.push(loss.clone());
+                restoring.recorded(loss);
+            }
+            Step::Done(_, position) => return (losses, Some(position)),
         }
     }
-    panic!("not restored");
+    (losses, None)
 }
 
 fn stored(position: i64) -> Progress {
@@ -257,10 +306,8 @@ fn an_accepted_cut_is_remembered() {
 
     let progress = store.progress(&TopicPartition::new("in", 0)).expect("readable").expect("stored");
     let known = progress.changelogs["w"].logged.clone().expect("logged");
-    assert_eq!(known.whole_from, 2, "the next epoch writes it to the changelog");
-    // On another machine, after that epoch.
-    let later = LoggedProgress { whole_from: 2, ..logged(10) };
-    log.records.push((keys::changelog_progress_key(), Some(serde_json::to_vec(&later).expect("encodable"))));
+    assert_eq!(known.whole_from, 2, "the store knows it too");
+    // On another machine, without the operator's word: the changelog says it.
     assert_eq!(restore(facts(Some(10)), &mut log, &Arc::new(MapStore::default()), 100).expect("restored"), Some(5));
 }
 

@@ -5,10 +5,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use testudo::stack::Stack;
 
 use crate::Test;
@@ -21,7 +20,7 @@ pub const TESTS: &[Test] = &[
     ("f40_a_full_disk_is_waited_for", full_disk),
     ("f42_f43_state_of_others_is_refused", foreign_state),
     ("f29_a_corrupt_batch_holds_its_partition_alone", corrupt_batch),
-    ("f29_a_corrupt_batch_is_skipped_on_record", skipped_batch),
+    ("f29_a_corrupt_batch_is_skipped_on_record_and_audited", skipped_batch),
 ];
 
 /// The zoo without sinks.
@@ -222,12 +221,6 @@ fn partition_log(stack: &Stack, topic: &str, partition: i32) -> Result<PathBuf, 
     Err(format!("the broker has no folder {wanted}").into())
 }
 
-/// The end of a partition.
-fn end(job: &Job<'_>, partition: i32) -> Result<i64, Failed> {
-    let consumer: BaseConsumer = job.client().create()?;
-    Ok(consumer.fetch_watermarks(&job.topic("in"), partition, PATIENCE)?.1)
-}
-
 /// A tenant without sinks that has read 1,000 records; 500 more wait, of which partition 0's last batch is flipped. Waits until that
 /// is told and everything else is committed.
 fn held<'s>(stack: &'s Stack) -> Result<(Job<'s>, PathBuf), Failed> {
@@ -236,7 +229,7 @@ fn held<'s>(stack: &'s Stack) -> Result<(Job<'s>, PathBuf), Failed> {
     let schema = job.register(&job.topic("in"), READING)?;
     job.emulate(schema, 1, 1_000, None, &[])?;
     job.drain()?;
-    let read = end(&job, 0)?;
+    let read = job.end(0)?;
     job.emulate(schema, 2, 500, None, &[])?;
     let log = partition_log(stack, &job.topic("in"), 0)?;
     flip(&log, -10)?;
@@ -246,9 +239,9 @@ fn held<'s>(stack: &'s Stack) -> Result<(Job<'s>, PathBuf), Failed> {
         let page = asked(&running, "/readyz?verbose")?;
         Ok(page.contains("/0 is held at") && page.contains("testudo skip"))
     })?;
-    let others = end(&job, 1)?;
+    let others = job.end(1)?;
     wait_for("the other partition", || Ok(job.committed()? >= others + read))?;
-    let total = end(&job, 0)? + others;
+    let total = job.end(0)? + others;
     assert!(job.committed()? < total, "nothing behind the batch is taken");
     assert!(asked(&running, "/metrics")?.contains("testudo_partitions_held{tenant="), "there is a metric");
     assert!(running.log().contains("input batch cannot be read, partition held"));
@@ -267,8 +260,8 @@ fn corrupt_batch(stack: &Stack) -> Result<(), Failed> {
 }
 
 fn skipped_batch(stack: &Stack) -> Result<(), Failed> {
-    let (job, _) = held(stack)?;
-    let (partition, to) = (format!("{}/0", job.topic("in")), end(&job, 0)?);
+    let (job, log) = held(stack)?;
+    let (partition, to) = (format!("{}/0", job.topic("in")), job.end(0)?);
     let tenant = job.path("tenants/tenant.toml").display().to_string();
     let skip = ["skip", &tenant, &partition, "--to", &to.to_string()];
     refused(&job, &skip, 2, &["are left out", "give --yes"])?;
@@ -284,6 +277,22 @@ fn skipped_batch(stack: &Stack) -> Result<(), Failed> {
     job.drain()?;
     fs::remove_dir_all(state(&job))?;
     job.drain()?;
-    assert_eq!(job.committed()?, to + end(&job, 1)?);
-    Ok(())
+    assert_eq!(job.committed()?, to + job.end(1)?);
+    // The audits read up to the batch, and behind it.
+    job.audit()?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 3, 500, None, &[])?;
+    job.drain()?;
+    job.audit()?;
+
+    // A batch that was whole when it was read has been left out by nobody.
+    flip(&log, 100)?;
+    let place = format!("failed to read {partition}: the batch at offset 0 cannot be read");
+    for arguments in [&["audit"][..], &["audit", "--ledger"]] {
+        let began = Instant::now();
+        refused(&job, arguments, 6, &[&place, "have another replica lead", "testudo skip"])?;
+        assert!(began.elapsed() < PATIENCE / 2, "{arguments:?} took {:?}", began.elapsed());
+    }
+    flip(&log, 100)?;
+    job.audit()
 }

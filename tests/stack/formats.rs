@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 
 use libtest_mimic::Failed;
+use testudo::avro::registry::Named;
 use testudo::avro::{SchemaId, SchemaKind};
 use testudo::stack::Stack;
 
 use crate::Test;
-use crate::job::{Job, READING, ZOO, wait_for};
+use crate::job::{Job, READING, Seen, ZOO, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("formats_plain_json_is_read_by_the_reader_schema", plain),
     ("formats_json_schemas_are_judged_and_their_records_validated", validated),
+    ("formats_json_schemas_rest_on_others", resting),
     ("formats_a_json_schema_is_held_until_the_owner_decides", held),
     ("formats_emulated_fleets_are_refused_and_counted_alike", emulated),
 ];
@@ -167,8 +169,16 @@ fn second() -> String {
 }
 
 fn register(job: &Job<'_>, topic: &str, kind: SchemaKind, schema: &str) -> Result<SchemaId, Failed> {
+    register_resting(job, topic, kind, schema, &[])
+}
+
+/// The same with references: names, and the topics whose subjects' first versions they are.
+fn register_resting(job: &Job<'_>, topic: &str, kind: SchemaKind, schema: &str, on: &[(&str, &str)]) -> Result<SchemaId, Failed> {
     let registry = job.registry()?;
-    Ok(job.block_on(registry.register_as(&format!("{}-value", job.topic(topic)), kind, schema))?)
+    let subject = |topic: &str| format!("{}-value", job.topic(topic));
+    let named = |(name, topic): &(&str, &str)| Named { name: (*name).to_owned(), subject: subject(topic), version: 1 };
+    let references: Vec<Named> = on.iter().map(named).collect();
+    Ok(job.block_on(registry.register_as(&subject(topic), kind, schema, &references))?)
 }
 
 fn framed(job: &Job<'_>, id: SchemaId, json: &str) -> Result<(), Failed> {
@@ -227,6 +237,51 @@ fn validated(stack: &Stack) -> Result<(), Failed> {
     let (code, shown) = tenant_command(&job, &["schema", "show", &second.to_string()])?;
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("read as the Avro schema") && shown.contains("timestamp-micros"), "{shown}");
+    job.audit()
+}
+
+/// A schema that refers to one of another subject, which refers to a third; and one whose reference is gone.
+fn resting(stack: &Stack) -> Result<(), Failed> {
+    let job = job(stack, "json-schema", "")?;
+    std::fs::write(
+        job.path(&format!("avro/{}-value.avsc", job.topic("in"))),
+        EVENT.replace(r#"{"name":"level","type":"double","default":0.5}"#, r#"{"name":"level","type":["null","double"],"default":null}"#),
+    )?;
+    let draft = r#""$schema": "http://json-schema.org/draft-07/schema#""#;
+    let names = format!(r#"{{{draft}, "definitions": {{"short": {{"type": "string", "maxLength": 5}}}}}}"#);
+    register(&job, "names", SchemaKind::Json, &names)?;
+    let site = format!(r#"{{{draft}, "allOf": [{{"$ref": "names.json#/definitions/short"}}], "type": "string"}}"#);
+    register_resting(&job, "site", SchemaKind::Json, &site, &[("names.json", "names")])?;
+    let text = FIRST.replace("\"properties\": {", "\"properties\": {\"site\": {\"$ref\": \"site.json\"},");
+    let id = register_resting(&job, "in", SchemaKind::Json, &text, &[("site.json", "site")])?;
+    for _ in 0..3 {
+        framed(&job, id, &event("1900", r#", "site": "barn""#))?;
+        framed(&job, id, &event("2900", r#", "site": "too long""#))?;
+    }
+    let unnamed = register(&job, "unnamed", SchemaKind::Json, &text.replace("site.json", "nowhere.json"))?;
+    framed(&job, unnamed, &event("2900", r#", "site": "barn""#))?;
+    // What nobody has registered; a registry that refuses that itself leaves nothing to meet.
+    let never = register_resting(&job, "of-never", SchemaKind::Json, &text.replace("site.json", "never.json"), &[("never.json", "never")]);
+    let missing = usize::from(never.is_ok());
+    if let Ok(never) = never {
+        framed(&job, never, &event("2900", r#", "site": "barn""#))?;
+    }
+
+    let (code, shown) = tenant_command(&job, &["schema", "check"])?;
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("rests on site.json (subject ") && shown.contains("rests on names.json (subject "), "{shown}");
+    job.drain()?;
+
+    let letters = job.read(&job.topic("dead-letters"))?;
+    let of = |reason: &str| -> Vec<&str> {
+        let is_it = |letter: &&Seen| letter.headers["testudo-reason"] == reason;
+        letters.iter().filter(is_it).map(|letter| letter.headers["testudo-detail"].as_str()).collect()
+    };
+    assert_eq!((of("not-of-schema").len(), of("schema-refused").len(), of("unknown-schema-id").len()), (3, 1, missing), "{letters:?}");
+    assert!(of("not-of-schema")[0].contains("longer than 5") && of("not-of-schema")[0].contains("(at `site`)"), "{letters:?}");
+    assert!(of("schema-refused")[0].contains("`$ref` to `nowhere.json`"), "{letters:?}");
+    assert!(of("unknown-schema-id").iter().all(|detail| detail.contains("rests on never.json (subject ")), "{letters:?}");
+    assert_eq!(job.documents("events")?, 3);
     job.audit()
 }
 

@@ -12,7 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use testudo::avro::SchemaId;
@@ -155,6 +155,19 @@ impl<'s> Job<'s> {
 
     /// Produces one record as it is.
     pub fn produce(&self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>, timestamp_ms: i64) -> Result<(), Failed> {
+        self.produce_with(topic, partition, key, value, timestamp_ms, &[])
+    }
+
+    /// The same with headers.
+    pub fn produce_with(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp_ms: i64,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> Result<(), Failed> {
         let mut config = self.client();
         // What the broker takes, not what the client thinks it takes.
         config.set("message.max.bytes", "1048588");
@@ -165,6 +178,10 @@ impl<'s> Job<'s> {
         }
         if let Some(value) = value {
             record = record.payload(value);
+        }
+        if !headers.is_empty() {
+            let all = OwnedHeaders::new();
+            record = record.headers(headers.iter().fold(all, |all, (key, value)| all.insert(Header { key, value: *value })));
         }
         producer.send(record).map_err(|(error, _)| error)?;
         producer.flush(PATIENCE)?;
@@ -265,6 +282,12 @@ impl<'s> Job<'s> {
         Ok(reasons)
     }
 
+    /// The end of a partition of `in`.
+    pub fn end(&self, partition: i32) -> Result<i64, Failed> {
+        let consumer: BaseConsumer = self.client().create()?;
+        Ok(consumer.fetch_watermarks(&self.topic("in"), partition, PATIENCE)?.1)
+    }
+
     /// The group's committed positions, summed over the partitions of `in`.
     pub fn committed(&self) -> Result<i64, Failed> {
         self.committed_of(&self.name)
@@ -321,14 +344,22 @@ impl Instance {
         Ok(())
     }
 
-    /// SIGTERM, then the exit code must be 0.
+    /// SIGTERM, then the exit code must be 0. A process that is just being started has to have got so far that it listens.
     pub fn terminate(mut self) -> Result<(), Failed> {
+        wait_for("the process to watch for SIGTERM", || Ok(self.ended()?.is_some() || self.watches_sigterm()))?;
         self.signal("-TERM")?;
         let status = self.wait()?;
         match status.success() {
             true => Ok(()),
             false => Err(format!("ended with {status} after SIGTERM:\n{}", self.log_tail()).into()),
         }
+    }
+
+    /// Whether SIGTERM has a handler: the 15th bit of `SigCgt` in proc(5)'s status. Where there is no such file, nobody can tell.
+    fn watches_sigterm(&self) -> bool {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid())) else { return true };
+        let caught = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
+        caught.is_none_or(|caught| caught >> 14 & 1 == 1)
     }
 
     /// Sends a signal, such as `-STOP`.

@@ -213,7 +213,14 @@ impl Servers {
     fn try_to_start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().to_owned();
-        let options = Options { dir: path, ports: Ports::Free, fast_failure_settings: true, fault_listener: true, ..Options::default() };
+        let options = Options {
+            dir: path,
+            ports: Ports::Free,
+            fast_failure_settings: true,
+            fault_listener: true,
+            secured: true,
+            ..Options::default()
+        };
         Ok(Self { stack: Arc::new(Stack::up(options)?), _dir: dir })
     }
 

@@ -13,13 +13,15 @@ use testudo::ledger::Transaction;
 use testudo::stack::Stack;
 
 use crate::Test;
-use crate::job::{Job, PATIENCE, READING, SMALL_EPOCHS, Seen, wait_for};
+use crate::damage::refused;
+use crate::job::{Job, PATIENCE, READING, SMALL_EPOCHS, Seen, ZOO, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("the_ledger_has_every_transaction_of_crashed_and_living_workers", whole),
     ("the_ledger_audits_beside_a_service_at_work", beside),
     ("the_ledger_finds_records_lost_doubled_altered_and_added", planted_records),
     ("the_ledger_finds_stale_missing_and_surplus_documents", planted_documents),
+    ("both_audits_find_what_is_wrong_with_documents_of_alerts", planted_alerts),
     ("without_a_ledger_there_is_none_and_the_audit_says_so", switched_off),
 ];
 
@@ -78,7 +80,11 @@ fn whole(stack: &Stack) -> Result<(), Failed> {
     let taken: u64 = transactions.iter().flat_map(|transaction| &transaction.inputs).map(|range| range.taken.records).sum();
     assert_eq!(taken, 20_000, "each record in one transaction");
     let first = transactions.first().ok_or("a transaction")?;
-    assert!(first.transactional_id.starts_with(&job.name), "{first:?}");
+    let is_by = |instance: &str| {
+        let id = format!("{}-{instance}-", job.name);
+        transactions.iter().any(|transaction| transaction.transactional_id.starts_with(&id))
+    };
+    assert!(is_by("one") && is_by("two"), "the first was killed, and the second told to stop, in the midst of it");
     assert_eq!((first.program.as_str(), first.schema_ids.as_slice()), (env!("CARGO_PKG_VERSION"), [schema.0].as_slice()));
     job.audit()
 }
@@ -90,9 +96,13 @@ fn beside(stack: &Stack) -> Result<(), Failed> {
     std::thread::scope(|scope| -> Result<(), Failed> {
         let feeding = scope.spawn(|| job.emulate(schema, 1, 16_000, Some(2_000), &[]).map(|_| ()).map_err(|failed| format!("{failed:?}")));
         job.wait_committed(2_000)?;
+        let mut beside = 0;
         while !feeding.is_finished() {
+            let before = job.committed()?;
             must_be_clean(&job, &[])?;
+            beside += u32::from(job.committed()? > before);
         }
+        assert!(beside > 0, "the service was at work while it was audited");
         feeding.join().map_err(|_| "the emulator panicked")??;
         Ok(())
     })?;
@@ -207,6 +217,33 @@ fn planted_documents(stack: &Stack) -> Result<(), Failed> {
     must_find(&job, &[], "a missing reading", &["mongo tortoise", "documents of", "the first discrepancy is in transaction ledger@"])?;
     job.block_on(async { readings.insert_one(&reading).await })?;
     must_be_clean(&job, &[])?;
+    job.audit()
+}
+
+fn planted_alerts(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::new(stack, &format!("{ZOO}[mongo.low]\nfrom = \"battery_low\"\n"), &[("NAME-in", READING)])?;
+    job.create_topic(&job.topic("in"), 1)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, 5_000, None, &[])?;
+    drain_in_small_epochs(&job)?;
+    job.audit()?;
+    let alerts = job.collection("low")?;
+    let alert = job.block_on(async { alerts.find_one(doc! {}).await })?.ok_or("an alert")?;
+    let id = || doc! { "_id": alert.get("_id").cloned() };
+    let both = |what: &str, by_ledger: &str, recomputed: &str| -> Result<(), Failed> {
+        must_find(&job, &[], what, &["mongo low", by_ledger])?;
+        refused(&job, &["audit"], 8, &["mongo low", recomputed])
+    };
+
+    job.block_on(async { alerts.update_one(id(), doc! { "$inc": { "battery": 1 } }).await })?;
+    both("an altered document", "does not say what", "the document does not say what the record does")?;
+    job.block_on(async { alerts.delete_one(id()).await })?;
+    both("a missing document", "no document", "missing    mongo low")?;
+    let mut surplus = alert.clone();
+    surplus.insert("_id", doc! { "topic": "elsewhere", "partition": 0, "offset": 0_i64 });
+    job.block_on(async { alerts.insert_many([&alert, &surplus]).await })?;
+    both("a document too many", "no record in the topic calls for", "extra      mongo low")?;
+    job.block_on(async { alerts.delete_one(doc! { "_id": surplus.get("_id").cloned() }).await })?;
     job.audit()
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait by the machine's clock")]
 
 mod ambiguous;
+mod between;
 mod cases;
 mod crash;
 mod damage;
@@ -15,9 +16,11 @@ mod job;
 mod lanes;
 mod ledger;
 mod matrix;
+mod memory;
 mod mishaps;
 mod mongo;
 mod outage;
+mod ownership;
 mod planted;
 mod protobuf;
 mod protocols;
@@ -26,6 +29,7 @@ mod rebuild;
 mod recovery;
 mod schema_cli;
 mod schemas;
+mod secured;
 mod servers;
 mod storm;
 mod wire;
@@ -44,6 +48,7 @@ const CALM: &[&[Test]] = &[
     crash::TESTS,
     rebuild::TESTS,
     protocols::TESTS,
+    ownership::TESTS,
     recovery::TESTS,
     damage::TESTS,
     deeds::TESTS,
@@ -52,8 +57,10 @@ const CALM: &[&[Test]] = &[
     formats::TESTS,
     protobuf::TESTS,
     ledger::TESTS,
+    memory::TESTS,
     mishaps::TESTS,
     schema_cli::TESTS,
+    secured::TESTS,
     planted::TESTS,
     cases::TESTS,
     wire::TESTS,

@@ -10,6 +10,7 @@ use std::time::Instant;
 use libtest_mimic::Failed;
 use mongodb::bson::doc;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use testudo::avro::SchemaId;
 use testudo::planted::Bug;
 use testudo::stack::Stack;
 
@@ -36,6 +37,11 @@ enum Course {
     Plain,
     /// The same in many transactions.
     SmallEpochs,
+    /// As plain, but readings of the same devices as in the first run: documents that are there get newer results.
+    SameDevices,
+    /// The second run is given its readings while a pause after its first commit lasts: one transaction has all partitions for sure, and
+    /// they end apart.
+    Uneven,
     /// As plain, after somebody has aborted a transaction in the input.
     AfterAbort,
     /// The second run ends at once where its first transaction has begun.
@@ -54,12 +60,12 @@ struct Case {
 
 /// The bugs that leave something behind; three more (an outcome guessed, doubt forgotten, a new member that goes on) need a broker that
 /// fails at one moment, as the simulation has it, and a changelog read uncommitted needs a dead owner.
-/// Swapped positions and stale upserts need partitions or redeliveries that differ, which a course this short has by luck only: the
-/// simulation plants them (`tests/model/sim/planted.rs`).
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
     case(Bug::DroppedTail, Course::Plain, &["the last result of window", "no result; expected"], Some("missing    output")),
     case(Bug::DoubledRecord, Course::Plain, &["more alerts of this key", "one more dead letter"], Some("extra      output")),
+    case(Bug::SwappedOffsets, Course::Uneven, &["is beyond the partition's end"], Some("the ledger ends at")),
     case(Bug::PositionsOffByOne, Course::Plain, &["the state stands at"], Some("the ledger ends at")),
+    case(Bug::StaleUpsert, Course::SameDevices, &["made from"], Some("stale: it comes from")),
     case(Bug::UncommittedRead, Course::AfterAbort, &["never a result of"], Some("their sum is another")),
     case(Bug::StateBeforeCommit, Course::Death, &["the state stands at"], None),
     case(Bug::ForgottenStreamTime, Course::SmallEpochs, &["no dead letter of stage window"], Some("stream time went back")),
@@ -74,7 +80,7 @@ type Found = Result<std::time::Duration, String>;
 
 /// Every bug is found, and without one nothing is; a table of them.
 fn bugs(stack: &Stack) -> Result<String, Failed> {
-    let controls = [Course::Plain, Course::SmallEpochs, Course::AfterAbort, Course::Death];
+    let controls = [Course::Plain, Course::SmallEpochs, Course::SameDevices, Course::Uneven, Course::AfterAbort, Course::Death];
     let controls = controls.map(|course| Case { bug: None, course, audit: &[], ledger: None });
     let cases: Vec<&Case> = controls.iter().chain(&CASES).collect();
     let found: Mutex<Vec<(&Case, Found)>> = Mutex::default();
@@ -134,15 +140,46 @@ impl Case {
         if self.course == Course::AfterAbort {
             abort_some(&job)?;
         }
-        job.emulate(schema, 2, RECORDS, None, &[])?;
-
-        let ended = self.second_run(&job)?;
-
-        if self.bug.is_none() && self.course != Course::Death && !ended.is_some_and(|status| status.success()) {
-            return Err(format!("the second run ended with {ended:?}").into());
+        // Fleets have devices in common where their seeds differ by 256.
+        if self.course == Course::Uneven {
+            self.uneven_run(&job, schema)?;
+        } else {
+            job.emulate(schema, if self.course == Course::SameDevices { 257 } else { 2 }, RECORDS, None, &[])?;
+            let ended = self.second_run(&job)?;
+            if self.bug.is_none() && self.course != Course::Death && !ended.is_some_and(|status| status.success()) {
+                return Err(format!("the second run ended with {ended:?}").into());
+            }
         }
         said(&job, &["audit"], self.audit)?;
         said(&job, &["audit", "--ledger"], self.ledger.as_slice())
+    }
+
+    /// The second run of [`Course::Uneven`].
+    fn uneven_run(&self, job: &Job<'_>, schema: SchemaId) -> Result<(), Failed> {
+        let bug = self.bug.map(|bug| format!("{}=return", bug.point())).unwrap_or_default();
+        let environment = [
+            ("TESTUDO__ENGINE__WORKERS", "1"),
+            ("TESTUDO__ENGINE__COMMIT_PAUSE_MS", "10000"),
+            ("TESTUDO__ENGINE__COMMIT_INTERVAL_MS", "30000"),
+            ("FAILPOINTS", &bug),
+        ];
+        let before = job.committed()?;
+        let running = job.start("one", &environment)?;
+        // A record without value is dropped by rule. When both are committed both partitions are being read, and a pause has begun.
+        job.produce(&job.topic("in"), 0, None, None, 1)?;
+        job.produce(&job.topic("in"), 1, None, None, 1)?;
+        job.wait_committed(before + 2)?;
+        job.emulate(schema, 2, RECORDS, None, &[])?;
+        if job.end(0)? == job.end(1)? {
+            job.produce(&job.topic("in"), 0, None, None, 1)?;
+        }
+        // In whichever order they stand.
+        job.wait_committed(job.end(0)? + job.end(1)?)?;
+        running.terminate()?;
+        if self.bug.is_none() {
+            job.drain()?;
+        }
+        Ok(())
     }
 
     /// How the second run ended; `None` where it had to be ended, as a bug may keep it from its end.

@@ -10,11 +10,14 @@ use testudo::avro::{SchemaId, SchemaKind};
 use testudo::stack::Stack;
 
 use crate::Test;
+use crate::between::Between;
 use crate::job::{Job, READING, ZOO};
 
 pub const TESTS: &[Test] = &[
     ("protobuf_versions_in_turn_are_read_and_wrong_records_are_dead_letters", versions_in_turn),
     ("protobuf_messages_of_a_shared_topic_are_told_apart", shared_topic),
+    ("c23_protobuf_ids_and_message_indexes_in_headers_are_followed", headers),
+    ("c23_protobuf_guids_are_followed_where_the_registry_knows_them", guids),
     ("protobuf_a_fleet_is_read_as_the_same_fleet_in_avro", fleet),
 ];
 
@@ -136,8 +139,11 @@ fn versions_in_turn(stack: &Stack) -> Result<(), Failed> {
     let subject = format!("{}-value", job.topic("in"));
     let first = register(&job, &subject, FIRST, &[])?;
     let second = register(&job, &subject, &FIRST.replace("battery = 3;", "battery = 3;\n  string site = 4;"), &[])?;
-    let place = format!("{}-place", job.name);
-    register(&job, &place, "syntax = \"proto3\";\npackage other;\nmessage Place {\n  double x = 1;\n}\n", &[])?;
+    let (kind, place) = (format!("{}-kind", job.name), format!("{}-place", job.name));
+    register(&job, &kind, "syntax = \"proto3\";\npackage other;\nenum Kind {\n  BARN = 0;\n  FIELD = 1;\n}\n", &[])?;
+    let place_text =
+        "syntax = \"proto3\";\npackage other;\nimport \"other/kind.proto\";\nmessage Place {\n  double x = 1;\n  Kind kind = 2;\n}\n";
+    register(&job, &place, place_text, &[("other/kind.proto", &kind)])?;
     let importing = FIRST.replace("message Event", "import \"other/place.proto\";\nmessage Event");
     let importing = importing.replace("battery = 3;", "battery = 3;\n  map<string, int64> tags = 5;\n  other.Place place = 6;");
     let third = register(&job, &format!("{}-value", job.topic("third")), &importing, &[("other/place.proto", &place)])?;
@@ -147,7 +153,7 @@ fn versions_in_turn(stack: &Stack) -> Result<(), Failed> {
         send(&job, first, &[0], &event(2_900))?;
         send(&job, second, &[0], &[event(1_900), blob(4, b"there")].concat())?;
         let tag = blob(5, &[blob(1, b"t"), number(2, -7)].concat());
-        send(&job, third, &[2, 0], &[event(2_900), tag, blob(6, &[9, 0, 0, 0, 0, 0, 0, 0, 0])].concat())?;
+        send(&job, third, &[2, 0], &[event(2_900), tag, blob(6, &[9, 0, 0, 0, 0, 0, 0, 0, 0, 16, 1])].concat())?;
     }
     send(&job, first, &[0], &[event(2_900), number(77, 1)].concat())?;
     send_wrong(&job, first, broken, avro)?;
@@ -220,6 +226,70 @@ fn shared_topic(stack: &Stack) -> Result<(), Failed> {
     assert_eq!(job.dead_letters()?, BTreeMap::new());
     assert_eq!(job.documents("events")?, 3);
     assert_eq!(job.read(&job.topic("alert"))?.len(), 3);
+    job.audit()
+}
+
+/// What Confluent's header serializer writes: the schema's name and the message indexes in a header, the message alone in the value.
+fn headers(stack: &Stack) -> Result<(), Failed> {
+    let job = job(stack, "")?;
+    let subject = format!("{}-value", job.topic("in"));
+    let first = register(&job, &subject, FIRST, &[])?;
+    let turned = FIRST.replace("message Event", "message Before {\n  int32 n = 1;\n}\nmessage Event");
+    let turned = register(&job, &format!("{}-value", job.topic("turned")), &turned, &[])?;
+    let avro = job.register(&job.topic("avro"), READER)?;
+    let headed = |header: Option<&[u8]>, value: &[u8]| {
+        job.produce_with(&job.topic("in"), 0, Some(b"a"), Some(value), TIME_S * 1_000, &[("__value_schema_id", header)])
+    };
+    let by_id = |id: SchemaId, indexes: &[u8]| [&testudo::avro::frame::prefix(id)[..], indexes].concat();
+    let by_guid = [&[1][..], &[7; 16], &[0]].concat();
+    for _ in 0..3 {
+        headed(Some(&by_id(first, &[0])), &event(1_900))?;
+        send(&job, first, &[0], &event(2_900))?;
+        headed(Some(&by_id(turned, &[2, 2])), &event(2_900))?;
+        headed(None, &[&by_id(first, &[0])[..], &event(2_900)].concat())?;
+    }
+    headed(Some(&by_id(first, &[])), &event(2_900))?;
+    headed(Some(&by_id(first, &[0, 0])), &event(2_900))?;
+    headed(Some(&by_id(first, &[2, 2])), &number(1, 7))?;
+    headed(Some(&by_id(first, &[0])), &[&[0][..], &event(2_900)].concat())?;
+    headed(Some(&by_id(avro, &[])), &[2, b'a'])?;
+    headed(Some(&by_guid[..9]), &event(2_900))?;
+    // The stack's registry has no GUIDs.
+    headed(Some(&by_guid), &event(2_900))?;
+
+    job.drain()?;
+
+    let reasons = [("truncated", 1), ("not-protobuf", 2), ("other-message", 1), ("schema-refused", 1), ("header-framed", 2)];
+    assert_eq!(job.dead_letters()?, reasons.map(|(reason, count)| (reason.to_owned(), count)).into());
+    let letters = job.read(&job.topic("dead-letters"))?;
+    let details: Vec<&str> = letters.iter().map(|letter| letter.headers["testudo-detail"].as_str()).collect();
+    assert!(details.iter().any(|detail| detail.contains("in the header __value_schema_id")), "{details:#?}");
+    assert!(details.iter().any(|detail| detail.contains("07070707-0707-0707-0707-070707070707")), "{details:#?}");
+    assert_eq!(job.documents("events")?, 12);
+    assert_eq!(job.read(&job.topic("alert"))?.len(), 3);
+    job.audit()
+}
+
+/// What the header serializer writes by default. The stack's registry has no GUIDs, so something in front of it answers for them.
+fn guids(stack: &Stack) -> Result<(), Failed> {
+    let job = job(stack, "")?;
+    let first = register(&job, &format!("{}-value", job.topic("in")), FIRST, &[])?;
+    let between = Between::start(&stack.registry_url())?;
+    between.knows("07070707-0707-0707-0707-070707070707", first);
+    let config = std::fs::read_to_string(job.path("testudo.toml"))?;
+    std::fs::write(job.path("testudo.toml"), config.replace(&stack.registry_url(), &between.url))?;
+    for (byte, indexes) in [(7, 0), (8, 0), (7, 0)] {
+        let header = [&[1][..], &[byte; 16], &[indexes]].concat();
+        let headers = [("__value_schema_id", Some(header.as_slice()))];
+        job.produce_with(&job.topic("in"), 0, Some(b"a"), Some(&event(1_900)), TIME_S * 1_000, &headers)?;
+    }
+
+    job.drain()?;
+
+    assert_eq!(job.dead_letters()?, [("unknown-schema-id".to_owned(), 1)].into());
+    let letters = job.read(&job.topic("dead-letters"))?;
+    assert!(letters[0].headers["testudo-detail"].contains("08080808-0808"), "{letters:?}");
+    assert_eq!(job.documents("events")?, 2);
     job.audit()
 }
 

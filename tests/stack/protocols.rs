@@ -6,14 +6,18 @@ use libtest_mimic::Failed;
 use testudo::stack::Stack;
 
 use crate::Test;
+use crate::damage::{asked, ran};
 use crate::job::{Job, READING, wait_for};
 use crate::matrix::fault::PAUSE;
 use crate::matrix::rig::{Rig, logs_of, ready_partitions};
+use crate::storm::PROTOCOLS;
 
 pub const TESTS: &[Test] = &[
     ("protocols_eager_restart_and_second_process", |stack| comings_and_goings(stack, "eager")),
     ("protocols_kip_848_restart_and_second_process", |stack| comings_and_goings(stack, "consumer")),
     ("protocols_a_group_changes_its_protocol", changed),
+    ("protocols_a_worker_without_partitions_is_ready", without_partitions),
+    ("protocols_reset_under_kip_848", reset),
 ];
 
 /// Under load: `kill -9` and restart; a second process joins, is stopped for longer than its session and its transaction, goes on as a
@@ -55,6 +59,44 @@ fn comings_and_goings(stack: &Stack, protocol: &str) -> Result<(), Failed> {
 
 fn told(rig: &Rig<'_>, what: &str) -> Failed {
     format!("{what}\n{}", logs_of(&rig.job)).into()
+}
+
+/// Two workers for one partition: one of them has nothing to do, and nothing to wait for.
+fn without_partitions(stack: &Stack) -> Result<(), Failed> {
+    for protocol in PROTOCOLS {
+        let job = Job::zoo(stack, 1)?;
+        let schema = job.register(&job.topic("in"), READING)?;
+        job.emulate(schema, 1, 500, None, &[])?;
+        job.use_protocol(protocol)?;
+        let running = job.start("one", &[("TESTUDO__ENGINE__WORKERS", "2")])?;
+        job.wait_committed(500)?;
+        wait_for(&format!("readiness under {protocol}"), || Ok(asked(&running, "/readyz")?.contains("200 OK")))?;
+        running.terminate()?;
+    }
+    Ok(())
+}
+
+/// A reset sees members under the brokers' own protocol, too, and waits until those that have ended do not count any more.
+fn reset(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 2)?;
+    job.use_protocol("consumer")?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, 1_000, None, &[])?;
+    let tenant = job.path("tenants/tenant.toml").display().to_string();
+    // With a state folder of its own, so that the group alone tells of it.
+    let other = job.start("two", &[("TESTUDO__ENGINE__WORKERS", "1")])?;
+    job.wait_committed(1_000)?;
+
+    other.kill()?;
+    let (code, text) = ran(&job, &["reset", &tenant, "--yes"])?;
+    if code != Some(0) || !text.contains("has members") {
+        return Err(format!("the reset ended with {code:?}:\n{text}").into());
+    }
+
+    assert_eq!(job.committed()?, 0, "the group begins again");
+    job.drain()?;
+    assert_eq!(job.committed()?, 1_000);
+    job.audit()
 }
 
 /// Stopped under one protocol and started under the next: the positions are the group's, whatever its type. Names of static members

@@ -15,6 +15,8 @@ pub const TESTS: &[Test] = &[
     ("a_changed_window_is_rebuilt_while_the_old_one_goes_on", under_load),
     ("an_instance_that_wakes_up_after_a_rebuild_ends", woken),
     ("a_rebuild_that_is_given_up_leaves_nothing", given_up),
+    ("a_second_rebuild_waits_for_members_of_every_protocol_and_two_at_once_are_one", twice),
+    ("a_generation_that_is_built_skips_what_it_cannot_read", skipped),
     ("what_is_no_window_continues_and_a_new_window_starts_beside", compatible),
 ];
 
@@ -221,6 +223,101 @@ fn given_up(stack: &Stack) -> Result<(), Failed> {
     }
     assert_eq!(lengths(&job)?, BTreeSet::from([600]));
     job.audit()
+}
+
+/// Generation 2, then 3 while a member by KIP-848 works on 2 and two processes want to rebuild at once: one does, the other is told so.
+fn twice(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 2)?;
+    job.use_protocol("consumer")?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 11, 2_000, None, &[])?;
+    job.drain()?;
+    declare(&job, 5)?;
+    let mut second = job.start_with("one", &["--rebuild", "--drain"], &[])?;
+    if !second.wait()?.success() {
+        return Err(second.log().into());
+    }
+    assert_eq!(lengths(&job)?, BTreeSet::from([300]));
+    let old = job.start("old", &[])?;
+    job.emulate(schema, 12, 500, None, &[])?;
+    let next = format!("{}.g2", job.name);
+    wait_long("the old one to work", &old, || Ok(job.committed_of(&next)? >= 2_500))?;
+
+    declare(&job, 10)?;
+    let mut both = [job.start_with("one", &["--rebuild"], &[])?, job.start_with("two", &["--rebuild"], &[])?];
+    wait_for("the rebuilt generation to be complete", || {
+        Ok(both.iter().any(|one| one.log().contains("rebuilt; stop all other instances")))
+    })?;
+    let winner = usize::from(both[1].log().contains("rebuilt; stop all other instances"));
+    assert!(both[winner].log().contains("testudo-old"), "the member by KIP-848 is named: {}", both[winner].log());
+    let code = both[1 - winner].wait()?.code();
+    let (told, name) = (both[1 - winner].log(), ["one", "two"][winner]);
+    assert!(code == Some(1) && told.contains(&format!("is being rebuilt by testudo-{name} at ")), "{code:?}: {told}");
+    let mut again = job.start_with(name, &["--rebuild"], &[])?;
+    let code = again.wait()?.code();
+    assert!(code == Some(6) && again.log().contains(&format!("is being rebuilt by process {}", both[winner].pid())), "{}", again.log());
+    let output = job.command(&["reset", "tenants/tenant.toml", "--generation", "3", "--yes"]).output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_refused = !output.status.success() && (text.contains("has members") || text.contains("works on"));
+    assert!(is_refused, "it is not given up while it is built: {text}");
+
+    old.terminate()?;
+    wait_long("the switch", &both[winner], || Ok(both[winner].log().contains("rebuilt; `testudo reset")))?;
+    let [one, two] = both;
+    [two, one].into_iter().nth(1 - winner).ok_or("a winner")?.terminate()?;
+    job.drain()?;
+    assert_eq!(lengths(&job)?, BTreeSet::from([600]));
+    assert!(!names_of(&job)?.iter().any(|name| name.contains(".g3")), "{:?}", names_of(&job)?);
+    job.audit()
+}
+
+/// What lies behind the new generation's position has to be left out there alone: alerts keep it, windows do not, and the audits know.
+fn skipped(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 1)?;
+    job.use_protocol("consumer")?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 13, 2_000, None, &[])?;
+    job.drain()?;
+    let alerts = job.read(&job.topic("alert"))?.len();
+    job.emulate(schema, 14, 100, None, &[])?;
+    declare(&job, 5)?;
+    let environment = [SMALL_EPOCHS[0], SMALL_EPOCHS[1], ("FAILPOINTS", "commit.before_store=return")];
+    job.start_with("one", &["--rebuild"], &environment)?.wait()?;
+    let from = job.committed_of(&format!("{}.g2", job.name))?;
+    assert!((1..2_000).contains(&from), "it was killed on its way: {from}");
+
+    let partition = format!("{}/0", job.topic("in"));
+    let skip = |to: i64, generation: &[&str]| -> Result<(Option<i32>, String), Failed> {
+        let to = to.to_string();
+        let arguments = ["skip", "tenants/tenant.toml", &partition, "--to", &to, "--yes"];
+        let output = job.command(&[&arguments, generation].concat()).output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    let refused = [
+        (skip(from + 300, &[])?, 5, "is being rebuilt"),
+        (skip(from + 300, &["--generation", "3"])?, 2, "generation 3 of tenant"),
+        (skip(2_050, &["--generation", "2"])?, 2, "generation 1 stands at 2000"),
+        (skip(9_999, &["--generation", "2"])?, 2, "--to has to be one of"),
+    ];
+    for ((code, told), wanted, words) in refused {
+        assert!(code == Some(wanted) && told.contains(words), "ended with {code:?}, wanted {wanted} and {words}: {told}");
+    }
+    let (code, told) = skip(from + 300, &["--generation", "2"])?;
+    assert_eq!(code, Some(0), "{told}");
+    let mut rebuilt = job.start_with("one", &["--rebuild", "--drain"], &[])?;
+    if !rebuilt.wait()?.success() {
+        return Err(rebuilt.log().into());
+    }
+
+    assert_eq!(lengths(&job)?, BTreeSet::from([300]));
+    assert!(job.read(&job.topic("alert"))?.len() >= alerts, "alerts are of the first generation, which read everything");
+    for arguments in [&["audit"][..], &["audit", "--ledger"]] {
+        let output = job.command(arguments).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains(&format!("{partition}: {from} to {} skipped in generation 2 alone by ", from + 299)), "{text}");
+    }
+    Ok(())
 }
 
 fn compatible(stack: &Stack) -> Result<(), Failed> {

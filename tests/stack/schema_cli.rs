@@ -18,6 +18,7 @@ use crate::job::{Job, PATIENCE, READING, ZOO, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("the_page_on_schemas_says_what_happens", the_page),
+    ("a_candidate_brings_what_it_refers_to", candidate_with_references),
     ("an_owner_lets_held_records_go_on_and_refuses_others", decisions),
     ("a_drain_before_a_decision_ends_with_code_9", drain_before_a_decision),
     ("c23_ids_in_headers_are_followed", ids_in_headers),
@@ -131,6 +132,43 @@ fn framed(id: SchemaId, schema: &str, fields: Vec<(String, Value)>) -> Result<Ve
     let schema = Schema::parse_str(schema)?;
     let datum = GenericDatumWriter::builder(&schema).build()?.write_value_to_vec(Value::Record(fields))?;
     Ok([&testudo::avro::frame::prefix(id)[..], &datum].concat())
+}
+
+/// References of a candidate: as a file, as a registered version, and not at all.
+fn candidate_with_references(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 1)?;
+    let place = r#"{"type":"record","name":"Place","namespace":"other","fields":[{"name":"x","type":"double"}]}"#;
+    let subject = format!("{}-place-value", job.name);
+    job.register(&format!("{}-place", job.name), place)?;
+    std::fs::write(job.path("place.avsc"), place)?;
+    let candidate = READING.replacen(
+        "\"fields\": [",
+        "\"fields\": [{\"name\": \"place\", \"type\": [\"null\", \"other.Place\"], \"default\": null},",
+        1,
+    );
+    std::fs::write(job.path("new.avsc"), candidate)?;
+    let meant = format!("{}-value", job.topic("in"));
+    let checked = |more: &[&str]| -> Result<(Option<i32>, String), Failed> {
+        let arguments = ["schema", "check", "tenants/tenant.toml", "--candidate", "new.avsc", "--subject", &meant];
+        let output = job.command(&[&arguments, more].concat()).output()?;
+        let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&text).into_owned()))
+    };
+    let (file, latest, missing) = ("other.Place=place.avsc", format!("other.Place={subject}@latest"), format!("other.Place={subject}@9"));
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["--offline"], 5, "other.Place"),
+        (&["--offline", "--reference", file], 0, "rests on other.Place (file place.avsc)"),
+        (&["--reference", file], 0, "the subject's own rule was not asked: place.avsc is not registered"),
+        (&["--reference", &latest], 0, "rests on other.Place (subject"),
+        (&["--reference", &missing], 5, "version 9), which is not there"),
+        (&["--offline", "--reference", &latest], 2, "name a file"),
+        (&["--reference", file, "--reference", file], 2, "is given twice"),
+    ];
+    for (more, wanted, words) in cases {
+        let (code, text) = checked(more)?;
+        assert!(code == Some(wanted) && text.contains(words), "{more:?} ended with {code:?}, wanted {wanted} and `{words}`:\n{text}");
+    }
+    Ok(())
 }
 
 /// A reading with another field, so that its schema is another one.

@@ -2,9 +2,8 @@
 //! registry in trouble. The audit is right in all of them.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::io::Write;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use testudo::schemas::topics::KafkaTopics;
 use testudo::stack::Stack;
 
 use crate::Test;
+use crate::between::{Between, Trouble, read_request};
 use crate::job::{Instance, Job, wait_for};
 
 pub const TESTS: &[Test] = &[
@@ -26,7 +26,9 @@ pub const TESTS: &[Test] = &[
     ("schemas_two_versions_in_turn_the_new_one_refused", in_turn_refused),
     ("schemas_a_hold_survives_a_restart_and_ends_with_the_owner", held),
     ("schemas_two_instances_reach_one_verdict", two_instances),
-    ("schemas_of_every_kind_are_read_or_refused", every_kind),
+    ("schemas_of_every_kind_are_read_or_refused", |stack| every_kind(stack, "compatible")),
+    ("schemas_of_every_kind_under_the_policy_refuse", |stack| every_kind(stack, "refuse")),
+    ("schemas_of_every_kind_under_the_policy_hold", |stack| every_kind(stack, "hold")),
     ("schemas_that_are_hostile_stop_nobody", hostile),
     ("schemas_survive_a_registry_in_trouble", registry_in_trouble),
     ("schemas_are_announced_before_use", announced),
@@ -207,8 +209,9 @@ fn two_instances(stack: &Stack) -> Result<(), Failed> {
     job.audit()
 }
 
-fn every_kind(stack: &Stack) -> Result<(), Failed> {
-    let (job, first) = job(stack, "compatible", 1)?;
+/// Under `hold` the owner decides before the first record is met; that goes before the policy.
+fn every_kind(stack: &Stack, policy: &str) -> Result<(), Failed> {
+    let (job, first) = job(stack, policy, 1)?;
     let elsewhere = job.topic("elsewhere");
     let unreadable = job.register(&elsewhere, &FIRST.replace("\"int\"", "\"string\""))?;
     send_datum(&job, 0, unreadable, &[text("a"), long(TIME_MS), text("full")].concat())?;
@@ -228,13 +231,23 @@ fn every_kind(stack: &Stack) -> Result<(), Failed> {
     send(&job, 0, first, false, 2_900)?;
     let again = job.register(&job.topic("in"), FIRST)?;
     send(&job, 0, again, false, 2_900)?;
+    let is_hold = policy == "hold";
+    for (id, decision) in [(unreadable, Decision::Refused), (recursive, Decision::Accepted), (gone, Decision::Accepted)] {
+        if is_hold {
+            decide(&job, id, decision)?;
+        }
+    }
 
     job.drain()?;
 
     assert_eq!(job.committed()?, 7);
     let letters = job.dead_letters()?;
-    assert_eq!(letters.get("schema-refused"), Some(&1), "{letters:?}");
-    assert!(letters.get("unknown-schema-id").is_some_and(|count| [1, 2].contains(count)), "{letters:?}");
+    let unknown = letters.get("unknown-schema-id").copied().unwrap_or(0);
+    assert!([1, 2].contains(&unknown), "{letters:?}");
+    // What is new and can be read, where that is refused: the recursive one, and the one that is gone if its id still says something.
+    let refused = if policy == "refuse" { 1 + 1 + (2 - unknown) } else { 1 };
+    assert_eq!(letters.get("schema-refused"), Some(&refused), "{letters:?}");
+    assert_eq!(job.documents("events")?, 7 - (refused + unknown) as u64);
     let letters = job.read(&job.topic("dead-letters"))?;
     let detail = letters.iter().map(|letter| &letter.headers["testudo-detail"]).find(|detail| detail.contains("battery"));
     assert!(detail.is_some_and(|detail| detail.contains("written as string")), "the field is named: {detail:?}");
@@ -371,84 +384,6 @@ fn ready(job: &Job<'_>, running: &Instance) -> Result<String, Failed> {
         Ok(answer.contains("waits for its owner"))
     })?;
     Ok(answer)
-}
-
-/// What a registry can do wrong.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Trouble {
-    None,
-    Status429,
-    Status500,
-    Status503,
-    Half,
-    Slow,
-}
-
-/// Stands between the program and the registry.
-struct Between {
-    url: String,
-    trouble: Arc<AtomicU8>,
-}
-
-impl Between {
-    fn start(registry: &str) -> Result<Self, Failed> {
-        let (host, path) = registry.trim_start_matches("http://").split_once('/').ok_or("a path")?;
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let url = format!("http://{}/{path}", listener.local_addr()?);
-        let trouble = Arc::new(AtomicU8::new(Trouble::None as u8));
-        let (met, host) = (trouble.clone(), host.to_owned());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (met, host) = (met.clone(), host.clone());
-                std::thread::spawn(move || pass(stream, &host, met.load(Ordering::SeqCst)));
-            }
-        });
-        Ok(Self { url, trouble })
-    }
-
-    fn meet(&self, trouble: Trouble) {
-        self.trouble.store(trouble as u8, Ordering::SeqCst);
-    }
-}
-
-/// One request; whatever goes wrong closes the connection, which is a trouble too.
-fn pass(mut client: TcpStream, host: &str, trouble: u8) -> std::io::Result<()> {
-    let request = read_request(&mut client)?;
-    let answer = |status: &str| format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-    match trouble {
-        trouble if trouble == Trouble::Status429 as u8 => return client.write_all(answer("429 Too Many Requests").as_bytes()),
-        trouble if trouble == Trouble::Status500 as u8 => return client.write_all(answer("500 Internal Server Error").as_bytes()),
-        trouble if trouble == Trouble::Status503 as u8 => return client.write_all(answer("503 Service Unavailable").as_bytes()),
-        trouble if trouble == Trouble::Half as u8 => {
-            return client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"schema\":");
-        }
-        trouble if trouble == Trouble::Slow as u8 => std::thread::sleep(Duration::from_secs(3)),
-        _ => {}
-    }
-    let mut server = TcpStream::connect(host)?;
-    let (line, rest) = request.split_once("\r\n").unwrap_or_default();
-    server.write_all(format!("{line}\r\nconnection: close\r\n{rest}").as_bytes())?;
-    std::io::copy(&mut server, &mut client).map(drop)
-}
-
-fn read_request(stream: &mut TcpStream) -> std::io::Result<String> {
-    let (mut bytes, mut part) = (Vec::new(), [0; 4_096]);
-    loop {
-        let read = stream.read(&mut part)?;
-        bytes.extend_from_slice(&part[..read]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length =
-                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
-            if body.len() >= length {
-                return Ok(text);
-            }
-        }
-        if read == 0 {
-            return Ok(text);
-        }
-    }
 }
 
 /// Takes posts, and refuses the first.

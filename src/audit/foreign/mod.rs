@@ -20,6 +20,14 @@ pub trait Foreign {
     /// # Errors
     /// [`Malformed`] when it is no record of its writer schema.
     fn read(&self, value: &[u8]) -> Result<Datum, Malformed>;
+
+    /// The same of a record whose schema is named in a header; `head` is the rest of that.
+    ///
+    /// # Errors
+    /// As [`Foreign::read`].
+    fn read_headed(&self, _head: &[u8], value: &[u8]) -> Result<Datum, Malformed> {
+        self.read(value)
+    }
 }
 
 /// What a writer schema of another kind says in Avro's words, and what reads its records; none where it cannot be used. Of several messages

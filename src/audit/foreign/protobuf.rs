@@ -92,8 +92,21 @@ struct Reading {
 impl Foreign for Reading {
     fn read(&self, value: &[u8]) -> Result<Datum, Malformed> {
         let (indexes, body) = indexes(value)?;
-        if indexes != self.indexes {
-            return Err(if self.unwanted.contains(&indexes) { super::OTHER_MESSAGE } else { Malformed("of a message that is not read") });
+        self.read_body(&indexes, body)
+    }
+
+    fn read_headed(&self, head: &[u8], value: &[u8]) -> Result<Datum, Malformed> {
+        match indexes(head)? {
+            (indexes, []) => self.read_body(&indexes, value),
+            _ => Err(Malformed("more than message indexes in its header")),
+        }
+    }
+}
+
+impl Reading {
+    fn read_body(&self, indexes: &[u32], body: &[u8]) -> Result<Datum, Malformed> {
+        if *indexes != *self.indexes {
+            return Err(if self.unwanted.contains(indexes) { super::OTHER_MESSAGE } else { Malformed("of a message that is not read") });
         }
         let message = DynamicMessage::decode(self.message.clone(), body).map_err(|_| Malformed("not a Protobuf message"))?;
         let datum = self.message_datum(&message)?;

@@ -368,4 +368,7 @@ fn a_record_of_another_message_is_known_by_its_indexes() {
     assert_eq!(audit.read(&[4, 0, 0]), Err(OTHER_MESSAGE));
     assert!(audit.read(&[4, 0, 2]).is_err_and(|why| why != OTHER_MESSAGE), "there is no such message");
     assert_eq!(audit.read(&[1]), Err(Malformed("a message index is negative")));
+    assert_eq!(audit.read_headed(&[2, 2], &[8, 14]), Ok(Datum::Record(vec![Datum::Int(14)])));
+    assert_eq!(audit.read_headed(&[0], &[]), Err(OTHER_MESSAGE));
+    assert!(audit.read_headed(&[2, 2, 0], &[8, 14]).is_err() && audit.read_headed(&[], &[8, 14]).is_err());
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::audit::AuditError;
-use crate::audit::facts::InputRecord;
 use crate::audit::history::History;
 use crate::kafka::TopicPartition;
 use crate::ledger::{Hasher, Range, Sum};
@@ -22,8 +21,6 @@ pub struct Chain {
     began: Option<i64>,
     /// Everything before was read.
     read_until: i64,
-    /// Read, but behind the last range.
-    held: Option<InputRecord>,
     stream_time_us: Option<i64>,
     /// What operators did.
     history: Arc<History>,
@@ -74,7 +71,7 @@ pub enum Fault {
 impl Chain {
     /// A partition whose first record stands at `low`.
     pub fn new(partition: TopicPartition, low: i64) -> Self {
-        Self { partition, low, end: None, began: None, read_until: low, held: None, stream_time_us: None, history: Arc::default() }
+        Self { partition, low, end: None, began: None, read_until: low, stream_time_us: None, history: Arc::default() }
     }
 
     /// Takes what operators did. After a reset the chain begins where that set it.
@@ -152,17 +149,15 @@ impl Chain {
     /// Adds up the records before `end` that were not read yet.
     fn sum_until(&mut self, end: i64, source: &mut dyn Source, hasher: &mut Hasher) -> Result<Sum, AuditError> {
         let mut sum = Sum::default();
-        loop {
-            if self.held.is_none() {
-                // The last record of a range is the one before its end: what stands behind is not asked for, it may not be there yet.
-                if self.read_until >= end {
-                    return Ok(sum);
-                }
-                self.held = source.next(&self.partition)?;
-            }
-            let Some(record) = self.held.take_if(|record| record.offset < end) else { return Ok(sum) };
+        // The last record of a range is the one before its end: what stands behind is not asked for, it may not be there yet.
+        while self.read_until < end {
+            let Some(record) = source.next(&self.partition, end)? else {
+                self.read_until = end;
+                break;
+            };
             self.read_until = record.offset + 1;
             sum.add(hasher.input(record.offset, record.timestamp_ms, record.key.as_deref(), record.value.as_deref()));
         }
+        Ok(sum)
     }
 }

@@ -141,15 +141,14 @@ impl<'w> Outputs<'w> {
             return Ok(());
         }
         let ids: Vec<Bson> = batch.iter().map(|wanted| Bson::Document(wanted.id.clone())).collect();
-        let found = self.mongo.find(&self.name, doc! { "_id": { "$in": ids } })?;
-        let mut documents: HashMap<u128, (ObservedDocument, Option<String>)> = HashMap::with_capacity(found.len());
-        for document in &found {
+        let mut documents: HashMap<u128, (ObservedDocument, Option<String>)> = HashMap::with_capacity(ids.len());
+        self.mongo.find(&self.name, doc! { "_id": { "$in": ids } }, |document| {
             let observed = match self.feed {
                 Feed::Window(_) => observed_result(document),
                 Feed::Alert => observed_alert(document),
             };
             documents.insert(observed.id_hash, (observed, document.get_str("origin").ok().map(str::to_owned)));
-        }
+        })?;
         for wanted in batch {
             let Some((document, origin)) = documents.get(&wanted.hashes.id) else {
                 self.missing(&wanted, findings)?;

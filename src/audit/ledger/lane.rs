@@ -7,17 +7,33 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::ledger::{Sum, Transaction};
+use crate::ledger::Sum;
+
+/// What waits gives its room back when it takes less than a quarter of it, and more than this many places.
+const ROOM_KEPT: usize = 1 << 10;
 
 /// A transaction of the ledger, and how far a lane had come with it.
 #[derive(Clone, Debug)]
 pub struct Point {
     /// Offset of the ledger's record.
     pub at: i64,
-    /// What it says.
-    pub transaction: Arc<Transaction>,
+    /// The transaction in a few words: a whole one may be large, and each lane keeps two.
+    pub transaction: Arc<str>,
     /// Offset of the last output record that was taken for it; -1 for none.
     pub offset: i64,
+}
+
+/// A record that waits: 24 bytes, where a hash as a number would be aligned to 32.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    offset: i64,
+    hash: [u8; 16],
+}
+
+impl Waiting {
+    fn hash(self) -> u128 {
+        u128::from_ne_bytes(self.hash)
+    }
 }
 
 /// Both sides of one lane.
@@ -26,7 +42,7 @@ pub struct Lane {
     told: Sum,
     taken: Sum,
     /// Offsets and hashes of records that the ledger has not told of yet.
-    ahead: VecDeque<(i64, u128)>,
+    ahead: VecDeque<Waiting>,
     /// The sum of the first of them, while a ledger that begins in the middle looks for its place.
     window: Sum,
     last_offset: Option<i64>,
@@ -55,9 +71,12 @@ pub struct Outcome {
 }
 
 impl Lane {
-    /// The next record of the lane was read.
-    pub fn read(&mut self, offset: i64, hash: u128) {
-        self.ahead.push_back((offset, hash));
+    /// The next record of the lane was read. Whether it has to wait: the ledger may have told of it before it could be read.
+    pub fn read(&mut self, offset: i64, hash: u128) -> bool {
+        self.ahead.push_back(Waiting { offset, hash: hash.to_ne_bytes() });
+        let is_told = self.taken.records < self.told.records;
+        self.take();
+        !is_told
     }
 
     /// Records that wait.
@@ -78,28 +97,23 @@ impl Lane {
     /// Whether the records that wait begin with these; drops the first one if not.
     pub fn begins_with(&mut self, sum: Sum) -> bool {
         while self.window.records < sum.records {
-            let Some((_, hash)) = self.ahead.get(self.window.records as usize) else { break };
-            self.window.add(*hash);
+            let Some(next) = self.ahead.get(self.window.records as usize) else { break };
+            self.window.add(next.hash());
         }
         if self.window == sum {
             return true;
         }
-        if let Some((_, hash)) = self.ahead.pop_front() {
-            self.window.take_out(hash);
+        if let Some(first) = self.ahead.pop_front() {
+            self.window.take_out(first.hash());
             self.before += 1;
         }
         false
     }
 
     /// The ledger tells of records; those that were read are taken and compared.
-    pub fn tell(&mut self, sum: Sum, at: i64, transaction: &Arc<Transaction>) {
+    pub fn tell(&mut self, sum: Sum, at: i64, transaction: &Arc<str>) {
         self.told += sum;
-        while self.taken.records < self.told.records
-            && let Some((offset, hash)) = self.ahead.pop_front()
-        {
-            self.taken.add(hash);
-            self.last_offset = Some(offset);
-        }
+        self.take();
         let point = || Point { at, transaction: transaction.clone(), offset: self.last_offset.unwrap_or(-1) };
         if self.taken == self.told {
             self.agreed = Some(point());
@@ -109,10 +123,26 @@ impl Lane {
         }
     }
 
+    /// Takes of the records that wait as many as the ledger has told of.
+    fn take(&mut self) {
+        while self.taken.records < self.told.records
+            && let Some(first) = self.ahead.pop_front()
+        {
+            self.taken.add(first.hash());
+            self.last_offset = Some(first.offset);
+        }
+        if self.ahead.capacity() > ROOM_KEPT && self.ahead.len() < self.ahead.capacity() / 4 {
+            self.ahead.shrink_to(self.ahead.len() * 2);
+        }
+    }
+
     /// The ledger tells of nothing more. Of the records that wait those before `end` are too many; those behind it may belong to later
     /// transactions.
     pub fn close(&mut self, end: i64) {
-        self.left += self.ahead.drain(..).filter(|(offset, _)| *offset < end).count() as u64;
+        if self.taken == self.told {
+            self.parted = None;
+        }
+        self.left += self.ahead.drain(..).filter(|waiting| waiting.offset < end).count() as u64;
     }
 
     /// What it came to.
@@ -126,17 +156,6 @@ impl Lane {
 mod tests {
     use super::*;
 
-    fn transaction(sequence: i64) -> Arc<Transaction> {
-        Arc::new(Transaction {
-            transactional_id: "zoo-one-0".into(),
-            sequence,
-            program: String::new(),
-            tenant_version: String::new(),
-            schema_ids: Vec::new(),
-            inputs: Vec::new(),
-        })
-    }
-
     fn sum(hashes: &[u128]) -> Sum {
         let mut sum = Sum::default();
         hashes.iter().for_each(|hash| sum.add(*hash));
@@ -146,9 +165,9 @@ mod tests {
     /// Transactions of three records 1, 2, 3 and 4, 5, 6 and 7, 8, 9 over what is there.
     fn outcome(there: &[u128]) -> Outcome {
         let mut lane = Lane::default();
-        there.iter().zip(0..).for_each(|(hash, offset)| lane.read(offset, *hash));
+        there.iter().zip(0..).for_each(|(hash, offset)| assert!(lane.read(offset, *hash)));
         for (sequence, hashes) in [[1, 2, 3], [4, 5, 6], [7, 8, 9]].iter().enumerate() {
-            lane.tell(sum(hashes), sequence as i64, &transaction(sequence as i64));
+            lane.tell(sum(hashes), sequence as i64, &format!("#{sequence}").into());
         }
         lane.close(100);
         lane.finish()
@@ -184,10 +203,41 @@ mod tests {
         assert_eq!(lane.finish().found, 0);
     }
 
+    /// Told before it could be read, since too many others waited.
+    #[test]
+    fn what_is_read_late_is_compared_as_a_whole() {
+        let late = |there: &[u128]| {
+            let mut lane = Lane::default();
+            lane.read(0, 1);
+            lane.tell(sum(&[1, 2]), 0, &"#0".into());
+            lane.tell(sum(&[3]), 1, &"#1".into());
+            for (hash, offset) in there.iter().zip(1..) {
+                lane.read(offset, *hash);
+                lane.close(100);
+            }
+            lane.finish()
+        };
+
+        assert!(late(&[2, 3]).parting.is_none());
+        assert!(late(&[2]).parting.is_some() && late(&[2, 4]).parting.is_some() && late(&[2, 3, 3]).parting.is_some());
+    }
+
+    #[test]
+    fn a_lane_gives_its_room_back() {
+        let mut lane = Lane::default();
+        let hashes: Vec<u128> = (0..100_000).collect();
+        hashes.iter().zip(0..).for_each(|(hash, offset)| assert!(lane.read(offset, *hash)));
+
+        lane.tell(sum(&hashes), 0, &"#0".into());
+
+        assert_eq!((lane.waiting(), size_of::<Waiting>()), (0, 24));
+        assert!(lane.ahead.capacity() <= ROOM_KEPT, "{}", lane.ahead.capacity());
+    }
+
     #[test]
     fn a_ledger_that_begins_later_finds_its_place() {
         let mut lane = Lane::default();
-        [10, 11, 1, 2, 3].iter().zip(0..).for_each(|(hash, offset)| lane.read(offset, *hash));
+        [10, 11, 1, 2, 3].iter().zip(0..).for_each(|(hash, offset)| assert!(lane.read(offset, *hash)));
 
         let tries: Vec<bool> = (0..3).map(|_| lane.begins_with(sum(&[1, 2, 3]))).collect();
 

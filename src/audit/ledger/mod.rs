@@ -95,8 +95,8 @@ impl Audit {
         let of_outputs = moment.outputs.iter().map(|(partition, (_, bounds))| (partition.clone(), bounds.low));
         let read: Vec<(TopicPartition, i64)> = of_inputs.chain(of_outputs).collect();
         let ledger: Vec<(TopicPartition, i64)> = moment.ledger.iter().map(|(partition, bounds)| (partition.clone(), bounds.low)).collect();
-        let mut records = Streams::open(&self.kafka, &self.declaration.own_name(), &read)?;
-        let mut transactions = Streams::open(&self.kafka, &self.declaration.own_name(), &ledger)?;
+        let mut records = Streams::open(&self.kafka, &self.declaration.own_name(), &read, history)?;
+        let mut transactions = Streams::open(&self.kafka, &self.declaration.own_name(), &ledger, history)?;
         let is_cut = moment.ledger.iter().any(|(partition, bounds)| bounds.low > history.output_from(partition));
         let mut walk = Walk::new(&mut records, inputs, moment.outputs.clone(), is_cut, self.first);
         walk.follow(history);
@@ -133,8 +133,8 @@ impl Audit {
         let mut warnings: Vec<String> = Vec::new();
         warnings.extend(roles.keys().filter(|topic| !partitions.contains_key(*topic)).map(|topic| format!("topic {topic} does not exist")));
         let topics: Vec<Arc<str>> = roles.keys().filter(|topic| partitions.contains_key(*topic)).cloned().collect();
-        let mut history = observe::history(cluster, &self.events)?;
         // The ledger is of one generation, and tells of nothing before.
+        let mut history = observe::history(cluster, &self.events)?.of_windows(self.declaration.generation.number);
         history.generation = self.declaration.generation.clone();
         let history = Arc::new(history);
         let positions = cluster.positions(&inputs, &partitions)?;
@@ -175,15 +175,12 @@ impl Audit {
     ) -> Result<(), AuditError> {
         let mut read_until = bounds.low;
         while read_until < bounds.end {
-            let Some(record) = transactions.next(partition)? else { break };
+            let Some(record) = transactions.next(partition, bounds.end)? else { break };
             read_until = record.offset + 1;
-            if record.offset >= bounds.end {
-                break;
-            }
             match Transaction::decode(record.value.as_deref().unwrap_or_default()) {
                 Ok(transaction) => {
                     walk.findings.count("ledger", 1, 1);
-                    walk.transaction(record.offset, transaction)?;
+                    walk.transaction(record.offset, &transaction)?;
                 }
                 Err(unreadable) => {
                     walk.findings.count("ledger", 0, 1);

@@ -17,19 +17,19 @@ pub struct Mongo<'w> {
 }
 
 impl Mongo<'_> {
-    /// The documents of a collection that meet `filter`; the caller bounds how many that can be.
+    /// Hands over the documents of a collection that meet `filter`, one by one: a document may be large, and the server sends 16 MiB of
+    /// them at once.
     ///
     /// # Errors
     /// [`AuditError::Mongo`].
-    pub fn find(&self, collection: &str, filter: Document) -> Result<Vec<Document>, AuditError> {
+    pub fn find(&self, collection: &str, filter: Document, mut take: impl FnMut(&Document)) -> Result<(), AuditError> {
         let failed = |cause| AuditError::Mongo { collection: collection.to_owned(), cause: Box::new(cause) };
         let ask = async {
             let mut cursor = self.database.collection::<Document>(collection).find(filter).await?;
-            let mut found = Vec::new();
             while cursor.advance().await? {
-                found.push(cursor.deserialize_current()?);
+                take(&cursor.deserialize_current()?);
             }
-            Ok(found)
+            Ok(())
         };
         self.runtime.block_on(ask).map_err(failed)
     }
@@ -49,8 +49,10 @@ impl Mongo<'_> {
     /// [`AuditError::Mongo`].
     pub fn is_set_aside(&self, collection: &str, partition: &TopicPartition, offset: i64) -> Result<bool, AuditError> {
         let id = doc! { "topic": &*partition.topic, "partition": partition.partition, "offset": offset };
-        let markers = self.find(&format!("{collection}_set_aside"), doc! { "_id": id })?;
-        Ok(markers.iter().any(|marker| documents::set_aside(marker).is_some()))
+        let mut is_set_aside = false;
+        let take = |marker: &Document| is_set_aside |= documents::set_aside(marker).is_some();
+        self.find(&format!("{collection}_set_aside"), doc! { "_id": id }, take)?;
+        Ok(is_set_aside)
     }
 
     /// Records of a partition between two positions that have a document, or were set aside for a good reason.

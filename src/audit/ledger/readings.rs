@@ -14,6 +14,8 @@ use crate::ledger::Range;
 
 /// Ranges are counted together up to so many records; one by one where the number is wrong.
 const SPAN_RECORDS: i64 = 50_000;
+/// And up to so many ranges, of which each takes 24 bytes until they are counted.
+const SPAN_RANGES: usize = 4_096;
 
 /// A collection that is fed from input topics.
 pub struct Readings<'w> {
@@ -78,7 +80,8 @@ impl Witness for Readings<'_> {
             self.waiting += range.admitted;
             return Ok(());
         }
-        let is_next = |span: &Span| span.until == range.first.0 && range.end.0 - span.from <= SPAN_RECORDS;
+        let is_next =
+            |span: &Span| span.until == range.first.0 && range.end.0 - span.from <= SPAN_RECORDS && span.ranges.len() < SPAN_RANGES;
         if !self.spans.get(&range.partition).is_some_and(is_next) {
             self.check(&range.partition, findings)?;
             self.spans.insert(range.partition.clone(), Span { from: range.first.0, ..Span::default() });

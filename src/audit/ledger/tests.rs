@@ -19,13 +19,13 @@ use crate::ledger::{Author, Taken, Transaction, Writer};
 struct Topics(BTreeMap<TopicPartition, VecDeque<InputRecord>>);
 
 impl Source for Topics {
-    fn next(&mut self, partition: &TopicPartition) -> Result<Option<InputRecord>, AuditError> {
-        Ok(self.0.get_mut(partition).and_then(VecDeque::pop_front))
+    fn next(&mut self, partition: &TopicPartition, end: i64) -> Result<Option<InputRecord>, AuditError> {
+        Ok(self.0.get_mut(partition).and_then(|records| records.pop_front_if(|record| record.offset < end)))
     }
 }
 
 impl Topics {
-    fn push(&mut self, partition: TopicPartition, timestamp_ms: i64, value: &str, headers: Vec<(String, Vec<u8>)>) {
+    fn push(&mut self, partition: TopicPartition, timestamp_ms: i64, value: &str, headers: Vec<(String, Option<Vec<u8>>)>) {
         let records = self.0.entry(partition.clone()).or_default();
         let offset = records.back().map_or(0, |last| last.offset + 1);
         let (key, value) = (Some(b"k".to_vec()), Some(value.as_bytes().to_vec()));
@@ -99,7 +99,7 @@ impl World {
 
     fn produce(&mut self, record: &Outgoing) {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-        let headers = record.headers.iter().map(|header| (header.name.clone(), header.value.clone().unwrap_or_default()));
+        let headers = record.headers.iter().map(|header| (header.name.clone(), header.value.clone()));
         let partition = TopicPartition::new(record.topic.clone(), record.partition);
         self.topics.push(partition, record.timestamp_ms, &text(record.value.as_deref().expect("a value")), headers.collect());
     }
@@ -128,7 +128,12 @@ impl World {
         self.audit_after(History::default())
     }
 
-    fn audit_after(mut self, history: History) -> Report {
+    fn audit_after(self, history: History) -> Report {
+        self.audit_keeping(usize::MAX, history)
+    }
+
+    /// With at most so many records that wait.
+    fn audit_keeping(mut self, waiting: usize, history: History) -> Report {
         let end = TRANSACTIONS * RECORDS;
         let bounds = |topics: &Topics, topic: &str| {
             let records = &topics.0[&TopicPartition::new(topic, 0)];
@@ -139,9 +144,10 @@ impl World {
         let inputs: BTreeMap<TopicPartition, i64> = (0..2).map(|partition| (input(partition), 0)).collect();
         let committed = inputs.keys().map(|partition| (partition.clone(), (Some(end), Some(end)))).collect();
         let mut walk = Walk::new(&mut self.topics, inputs, outputs.into(), false, 20);
+        walk.keep_at_most(waiting);
         walk.follow(&Arc::new(history));
         for (at, transaction) in self.ledger.into_iter().enumerate() {
-            walk.transaction(at as i64, transaction).expect("read");
+            walk.transaction(at as i64, &transaction).expect("read");
         }
         walk.finish(&committed).expect("read").report()
     }
@@ -192,6 +198,29 @@ fn a_result_that_is_lost_doubled_or_altered_is_found_in_its_transaction() {
         assert_eq!(parts_at(&report), 5, "{report}");
         let detail = &report.discrepancies[0].detail;
         assert!(report.discrepancies[0].at.contains("from in/1") && detail.contains("zoo-one-1 #2: in/1 10 to 15"), "{report}");
+    }
+}
+
+/// Lacking records have others read ahead of the ledger: where no more may wait, these are compared later, and nothing else is wrong.
+#[test]
+fn few_records_wait_and_the_fault_is_found_all_the_same() {
+    let is_lost = |record: &InputRecord| record.value.as_ref().is_some_and(|value| value.starts_with(b"results of in/1@"));
+    let mut none = World::new();
+    none.topics.of("results").retain(|record| !is_lost(record));
+    let mut one = World::new();
+    let at = one.topics.of("results").iter().rposition(is_lost).expect("the record");
+    one.topics.of("results").remove(at);
+
+    for waiting in [0, 1, 7, usize::MAX] {
+        let clean = World::new().audit_keeping(waiting, History::default());
+        assert!(clean.is_clean() && clean.warnings.is_empty(), "{waiting}: {clean}");
+        for world in [&none, &one] {
+            let report = world.clone().audit_keeping(waiting, History::default());
+            assert_eq!(found(&report), [("output results", Kind::Missing)], "{waiting}: {report}");
+            assert!(report.discrepancies[0].at.contains("from in/1"), "{waiting}: {report}");
+        }
+        let crowded = none.clone().audit_keeping(waiting, History::default()).notes.iter().any(|note| note.contains("records waited"));
+        assert_eq!(crowded, waiting < 30, "{waiting}");
     }
 }
 
@@ -314,7 +343,7 @@ fn stream_time_that_goes_back_is_found() {
 fn a_lane_without_records_ends_at_its_topics_end() {
     let mut world = World::new();
     let results = world.topics.of("results");
-    results.retain(|record| !record.headers.iter().any(|(_, value)| value == b"in/0"));
+    results.retain(|record| !record.headers.iter().any(|(_, value)| value.as_deref() == Some(b"in/0")));
 
     let report = world.audit();
 
@@ -341,7 +370,10 @@ fn without_the_third() -> World {
 
 #[test]
 fn what_an_operator_skipped_is_no_gap() {
-    let skip = |from, to| History { skips: vec![Skip { partition: input(0), from, to, deed: deed() }], ..History::default() };
+    let skip = |from, to| History {
+        skips: vec![Skip { partition: input(0), from, to, generation: 1, is_aside: false, deed: deed() }],
+        ..History::default()
+    };
 
     assert_eq!(found(&without_the_third().audit()), [("input in", Kind::Missing)]);
     assert_eq!(found(&without_the_third().audit_after(skip(10, 14))), [("input in", Kind::Missing)]);
@@ -357,7 +389,7 @@ fn stream_time_goes_back_only_where_state_was_lost_with_consent() {
         world
     };
     let lost = |position| {
-        let loss = Loss { windows: vec!["w".into()], inputs: [(input(0), position)].into(), deed: deed() };
+        let loss = Loss { windows: vec!["w".into()], inputs: [(input(0), position)].into(), generation: 1, deed: deed() };
         History { losses: vec![loss], ..History::default() }
     };
 

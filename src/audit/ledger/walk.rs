@@ -1,7 +1,8 @@
 //! The walk: the ledger from its first transaction to its last, inputs and outputs beside it at its pace.
 //!
 //! What has to be kept is small: where each input partition stands, two sums for each lane, and the hashes of records that were read
-//! before the ledger told of them, which are as many as transactions run at the same time.
+//! before the ledger told of them. These are as many as transactions run at the same time, unless records are lacking; then
+//! [`WAITING_MAX`] bounds them, and what could not be read in time is compared at the end.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -19,8 +20,8 @@ use crate::audit::report::Kind;
 use crate::kafka::TopicPartition;
 use crate::ledger::{Hasher, Range, Sum, Transaction};
 
-/// Hashes that may wait in one output partition: 24 MiB. Beyond, a lane that asks for more has lost records.
-const WAITING_MAX: usize = 1 << 20;
+/// Hashes that may wait in all lanes together: 24 MiB, twice that while a lane's room grows. A lane that asks for more has lost records.
+pub const WAITING_MAX: usize = 1 << 20;
 /// Ranges of a transaction that are shown.
 const RANGES_SHOWN: usize = 4;
 
@@ -65,8 +66,8 @@ struct Output {
     is_at_end: bool,
     /// Everything before was read.
     read_until: i64,
-    /// Records read of which the ledger has not told yet.
-    waiting: usize,
+    /// The ledger tells of nothing more.
+    is_told: bool,
 }
 
 /// A walk under way.
@@ -79,6 +80,11 @@ pub struct Walk<'w> {
     /// Whether the ledger's first records are gone.
     is_cut: bool,
     history: Arc<History>,
+    /// Records read of which the ledger has not told yet, and how many may be.
+    waiting: usize,
+    waiting_max: usize,
+    /// Whether so many waited once.
+    was_crowded: bool,
     /// Everything found so far.
     pub findings: Findings,
 }
@@ -95,7 +101,7 @@ impl<'w> Walk<'w> {
         let chains = inputs.into_iter().map(|(partition, low)| (partition.clone(), Chain::new(partition, low))).collect();
         let output = |(partition, (role, bounds)): (TopicPartition, (Role, Bounds))| {
             let is_cut = bounds.low > 0;
-            (partition, Output { role, bounds, lanes: BTreeMap::new(), is_cut, is_at_end: false, read_until: bounds.low, waiting: 0 })
+            (partition, Output { role, bounds, lanes: BTreeMap::new(), is_cut, is_at_end: false, read_until: bounds.low, is_told: false })
         };
         Self {
             source,
@@ -105,8 +111,17 @@ impl<'w> Walk<'w> {
             outputs: outputs.into_iter().map(output).collect(),
             is_cut,
             history: Arc::default(),
+            waiting: 0,
+            waiting_max: WAITING_MAX,
+            was_crowded: false,
             findings: Findings::new(first),
         }
+    }
+
+    /// Lets fewer records wait.
+    #[cfg(test)]
+    pub fn keep_at_most(&mut self, waiting: usize) {
+        self.waiting_max = waiting;
     }
 
     /// Has somebody look at what passes by.
@@ -129,11 +144,10 @@ impl<'w> Walk<'w> {
     ///
     /// # Errors
     /// When inputs or outputs cannot be read.
-    pub fn transaction(&mut self, at: i64, transaction: Transaction) -> Result<(), AuditError> {
-        let transaction = Arc::new(transaction);
+    pub fn transaction(&mut self, at: i64, transaction: &Transaction) -> Result<(), AuditError> {
         let mut told: BTreeMap<(TopicPartition, Option<TopicPartition>), (Sum, bool)> = BTreeMap::new();
         for range in &transaction.inputs {
-            self.input(at, &transaction, range)?;
+            self.input(at, transaction, range)?;
             let begins_late = self.is_cut || self.chains.get(&range.partition).is_some_and(Chain::began_late);
             let mut letters = 0;
             for (partition, sum) in &range.outputs {
@@ -148,11 +162,12 @@ impl<'w> Walk<'w> {
             }
             if letters != range.dead_letters {
                 let detail = format!("{letters} dead letters were produced, the ledger counts {}", range.dead_letters);
-                self.wrong_input(at, &transaction, range, Kind::Different, detail);
+                self.wrong_input(at, transaction, range, Kind::Different, detail);
             }
         }
+        let described: Arc<str> = described(at, transaction).into();
         for ((partition, lane), (sum, begins_late)) in told {
-            self.output(at, &transaction, &partition, lane, sum, begins_late)?;
+            self.output(at, &described, &partition, lane, sum, begins_late)?;
         }
         Ok(())
     }
@@ -207,7 +222,7 @@ impl<'w> Walk<'w> {
     fn output(
         &mut self,
         at: i64,
-        transaction: &Arc<Transaction>,
+        transaction: &Arc<str>,
         partition: &TopicPartition,
         id: Option<TopicPartition>,
         sum: Sum,
@@ -221,7 +236,7 @@ impl<'w> Walk<'w> {
         let lane = output.lanes.entry(id).or_default();
         let before = lane.waiting();
         lane.tell(sum, at, transaction);
-        output.waiting -= before - lane.waiting();
+        self.waiting -= before - lane.waiting();
         Ok(())
     }
 
@@ -242,7 +257,7 @@ impl<'w> Walk<'w> {
             if lane.begins_with(sum) {
                 return Ok(());
             }
-            output.waiting -= 1;
+            self.waiting -= 1;
         }
     }
 
@@ -251,8 +266,12 @@ impl<'w> Walk<'w> {
         loop {
             let Some(output) = self.outputs.get(partition) else { return Ok(()) };
             let lacking = output.lanes.get(id).map_or(records, |lane| lane.lacking(records));
-            let others = output.waiting - output.lanes.get(id).map_or(0, Lane::waiting);
-            if lacking == 0 || output.is_at_end || others >= WAITING_MAX {
+            let others = self.waiting - output.lanes.get(id).map_or(0, Lane::waiting);
+            if lacking == 0 || output.is_at_end {
+                return Ok(());
+            }
+            if others >= self.waiting_max {
+                self.was_crowded = true;
                 return Ok(());
             }
             self.read_one(partition)?;
@@ -261,7 +280,7 @@ impl<'w> Walk<'w> {
 
     /// Reads the next record of an output partition into its lane.
     fn read_one(&mut self, partition: &TopicPartition) -> Result<(), AuditError> {
-        let record = self.source.next(partition)?;
+        let record = self.source.next(partition, i64::MAX)?;
         let Some(output) = self.outputs.get_mut(partition) else { return Ok(()) };
         let Some(record) = record else {
             output.is_at_end = true;
@@ -271,14 +290,18 @@ impl<'w> Walk<'w> {
             output.read_until = record.offset + 1;
             return Ok(());
         }
-        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref().unwrap_or_default()));
         let hash = self.hasher.output(record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
         output.read_until = record.offset + 1;
         let is_audited = record.offset < output.bounds.end;
         match output.role.lane(&record) {
             Some(id) => {
-                output.lanes.entry(id).or_default().read(record.offset, hash);
-                output.waiting += 1;
+                let lane = output.lanes.entry(id).or_default();
+                let waits = lane.read(record.offset, hash);
+                match output.is_told {
+                    true => lane.close(output.bounds.end),
+                    false => self.waiting += usize::from(waits),
+                }
             }
             None if is_audited => {
                 let what = format!("output {}", partition.topic);
@@ -304,7 +327,8 @@ impl<'w> Walk<'w> {
         self.positions(committed);
         let partitions: Vec<TopicPartition> = self.outputs.keys().cloned().collect();
         for partition in &partitions {
-            while self.close_lanes(partition) {
+            self.close_lanes(partition);
+            while self.outputs.get(partition).is_some_and(|output| !output.is_at_end && output.read_until < output.bounds.end) {
                 self.read_one(partition)?;
             }
         }
@@ -334,20 +358,24 @@ impl<'w> Walk<'w> {
             }
             self.findings.count(&format!("output {}", partition.topic), told, found);
         }
+        if self.was_crowded {
+            let why = "some were compared later, as a whole: what is wrong may lie behind the transaction that is told";
+            self.findings.notes.push(format!("more than {} records waited for the ledger to tell of them; {why}", self.waiting_max));
+        }
         for witness in &mut self.witnesses {
             witness.finish(&mut self.findings)?;
         }
         Ok(self.findings)
     }
 
-    /// Nothing that waits in a partition's lanes will be told of. Whether there is more to be read.
-    fn close_lanes(&mut self, partition: &TopicPartition) -> bool {
-        let Some(output) = self.outputs.get_mut(partition) else { return false };
+    /// Nothing more will be told of a partition's lanes.
+    fn close_lanes(&mut self, partition: &TopicPartition) {
+        let Some(output) = self.outputs.get_mut(partition) else { return };
+        output.is_told = true;
         for lane in output.lanes.values_mut() {
+            self.waiting -= lane.waiting();
             lane.close(output.bounds.end);
         }
-        output.waiting = 0;
-        !output.is_at_end && output.read_until < output.bounds.end
     }
 
     /// Where the chains ended, beside the group's positions.
@@ -382,16 +410,16 @@ impl<'w> Walk<'w> {
         };
         let until = agreed.as_ref().map_or_else(
             || "from the first record on".to_owned(),
-            |point| format!("right up to offset {} ({})", point.offset, described(point.at, &point.transaction)),
+            |point| format!("right up to offset {} ({})", point.offset, point.transaction),
         );
         let then = match &parted {
-            Some(point) => format!("wrong from {} on", described(point.at, &point.transaction)),
+            Some(point) => format!("wrong from {} on", point.transaction),
             None => "then records that no transaction tells of".to_owned(),
         };
         let detail = format!("{until}, {then}: the ledger tells of {} records, {} are there", outcome.told, outcome.found);
         self.findings.wrong(&format!("output {}", partition.topic), kind, name, detail);
         if let Some(Point { at, transaction, .. }) = parted {
-            self.findings.parts_at(at, described(at, &transaction));
+            self.findings.parts_at(at, transaction);
         }
     }
 }

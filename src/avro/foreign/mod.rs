@@ -86,6 +86,15 @@ pub trait Transcode: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`TranscodeFault`] when the value is not one of its writer schema, or is beyond a bound.
     fn transcode(&self, value: &[u8], datum: &mut Vec<u8>) -> Result<(), TranscodeFault>;
+
+    /// The same of a record whose schema is named in a header: `head` stands in it behind the name. Protobuf alone has something there.
+    ///
+    /// # Errors
+    /// As [`Transcode::transcode`].
+    fn transcode_headed(&self, head: &[u8], value: &[u8], datum: &mut Vec<u8>) -> Result<(), TranscodeFault> {
+        debug_assert!(head.is_empty(), "the frame lets nothing else through");
+        self.transcode(value, datum)
+    }
 }
 
 /// Why a value gives no datum.

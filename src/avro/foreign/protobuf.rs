@@ -1,6 +1,6 @@
 //! Protobuf files: the Avro schema derived from a message, and its records.
 //!
-//! A file holds several messages; a record says by *message indexes* in front of it which one it is. The schema is derived from the message
+//! A file holds several messages; a record says by *message indexes*, in front of it or in a header, which one it is. The schema is derived from the message
 //! that the source wants, or else from the first; records of the file's other messages say so. What each type becomes stands in
 //! docs/schemas.md.
 //!
@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use prost_reflect::{FileDescriptor, MessageDescriptor};
 
 use super::{Derived, OTHER_MESSAGE, Reference, SchemaKind, Transcode, TranscodeFault, TranscodeFault as Fault};
+use crate::avro::frame::VALUE_HEADER;
 use crate::avro::limits::{DatumLimits, SchemaLimits};
 use crate::avro::schema::SchemaFault;
 
@@ -30,6 +31,9 @@ use plan::Plan;
 
 /// Message indexes that are read; messages nest 31 levels at most.
 const INDEXES_MAX: usize = 32;
+
+/// The reason code of a record of another message that the source would read as well.
+const WRONG_MESSAGE: &str = "wrong-message";
 
 type Walked<T> = Result<T, Box<Fault>>;
 
@@ -110,6 +114,20 @@ impl Transcode for Transcoder {
         let mut body = Body::new(value);
         self.check_indexes(&mut body).and_then(|()| walk::transcode(&self.plan, &self.limits, body.rest(), datum)).map_err(|fault| *fault)
     }
+
+    fn transcode_headed(&self, head: &[u8], value: &[u8], datum: &mut Vec<u8>) -> Result<(), TranscodeFault> {
+        let mut indexes = Body::new(head);
+        let checked = self.check_indexes(&mut indexes).and_then(|()| match indexes.rest().len() {
+            0 => Ok(()),
+            more => Err(boxed("not-protobuf", format!("{more} bytes stand behind the message indexes"))),
+        });
+        let is_other = |fault: &Fault| matches!(fault.reason, OTHER_MESSAGE | WRONG_MESSAGE);
+        checked.map_err(|fault| match is_other(&fault) {
+            true => *fault,
+            false => Fault { detail: format!("in the header {VALUE_HEADER}: {}", fault.detail), ..*fault },
+        })?;
+        walk::transcode(&self.plan, &self.limits, value, datum).map_err(|fault| *fault)
+    }
 }
 
 impl Transcoder {
@@ -138,7 +156,7 @@ impl Transcoder {
                 Err(boxed(OTHER_MESSAGE, format!("the record is a `{name}`, read are those of `{read}`")))
             }
             Some(Other { name, is_wanted: true }) => {
-                Err(boxed("wrong-message", format!("the record is a `{name}`, of this schema only those of `{read}` are read")))
+                Err(boxed(WRONG_MESSAGE, format!("the record is a `{name}`, of this schema only those of `{read}` are read")))
             }
             None => Err(boxed("not-protobuf", format!("the schema has no message with indexes {indexes:?}"))),
         }
@@ -153,6 +171,8 @@ fn boxed(reason: &'static str, detail: impl Into<String>) -> Box<Fault> {
     Box::new(Fault { reason, path: String::new(), detail: detail.into() })
 }
 
+#[cfg(test)]
+mod indexes_tests;
 #[cfg(test)]
 #[path = "protobuf_tests.rs"]
 mod tests;

@@ -334,39 +334,6 @@ fn a_small_message_unfolds_to_no_large_datum() {
 }
 
 #[test]
-fn message_indexes_say_which_message_a_record_is() {
-    const TEXT: &str = r#"
-        syntax = "proto3";
-        package farm;
-        message Other { map<string, int32> m = 1; message Inner { int32 i = 1; } }
-        message Reading { int32 id = 1; }
-        message Third { }
-    "#;
-    let wants = |name: &'static str| {
-        derive(TEXT, &[], &SchemaLimits::default(), DatumLimits::default(), &move |found: &str| found.ends_with(name)).expect("a schema")
-    };
-    let told = |derived: &Derived, value: &[u8]| derived.transcoder.transcode(value, &mut Vec::new()).map_err(|fault| fault.reason);
-    let name = |derived: &Derived| derived.schema.name().map(ToString::to_string);
-
-    let (first, reading, inner) = (wants("nothing"), wants("Reading"), wants("Inner"));
-
-    assert_eq!(name(&first), Some("farm.Other".into()), "where none is wanted");
-    assert_eq!(told(&first, &[0]), Ok(()));
-    assert_eq!(told(&first, &[2, 0]), Ok(()), "the same, spelt out");
-    assert_eq!(name(&reading), Some("farm.Reading".into()));
-    assert_eq!(told(&reading, &[2, 2, 0x08, 7]), Ok(()));
-    assert_eq!(told(&reading, &[0, 0x08, 7]), Err(OTHER_MESSAGE));
-    assert_eq!(told(&reading, &[2, 4]), Err(OTHER_MESSAGE));
-    assert_eq!(name(&inner), Some("farm.Other.Inner".into()));
-    assert_eq!(told(&inner, &[4, 0, 0, 0x08, 7]), Ok(()), "entries of maps are not counted");
-    assert_eq!(told(&wants("r"), &[4, 0, 0]), Err("wrong-message"), "wanted as well, but only one is read");
-    for wrong in [&[][..], &[2], &[2, 8], &[1], &[2, 1], &[66], &[4, 2, 0], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]] {
-        let reason = told(&reading, wrong).expect_err("no message");
-        assert!(matches!(reason, "not-protobuf" | "truncated"), "{wrong:?}: {reason}");
-    }
-}
-
-#[test]
 fn imports_are_references_or_protobufs_own_and_nothing_else() {
     let main = r#"syntax = "proto3"; import "a.proto"; import "validate/validate.proto"; message M { a.A a = 1 [(validate.rules).x = 1]; d.D d = 2; }"#;
     let references = [

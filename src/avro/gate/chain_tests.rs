@@ -36,13 +36,15 @@ enum Kind {
     Enum(usize, bool),
 }
 
-/// A field; its place in the list is its number.
+/// A field; its number is its name.
 #[derive(Clone, Debug)]
 struct Field {
     number: usize,
     kind: Kind,
     is_nullable: bool,
     has_default: bool,
+    /// Numbers that it is known by as well.
+    aliases: Vec<usize>,
 }
 
 /// A step from one version to the next.
@@ -54,6 +56,8 @@ enum Change {
     Nullable(usize),
     Default(usize),
     Swap(usize, usize),
+    /// To which number, and whether the old one becomes an alias.
+    Rename(usize, usize, bool),
     Namespace(bool),
 }
 
@@ -85,6 +89,7 @@ fn field() -> impl Strategy<Value = Field> {
         kind,
         is_nullable,
         has_default,
+        aliases: Vec::new(),
     })
 }
 
@@ -96,6 +101,7 @@ fn change() -> impl Strategy<Value = Change> {
         (0..6_usize).prop_map(Change::Nullable),
         (0..6_usize).prop_map(Change::Default),
         (0..6_usize, 0..6_usize).prop_map(|(a, b)| Change::Swap(a, b)),
+        (0..6_usize, 0..9_usize, any::<bool>()).prop_map(|(at, number, has_alias)| Change::Rename(at, number, has_alias)),
         any::<bool>().prop_map(Change::Namespace),
     ]
 }
@@ -105,14 +111,21 @@ impl Version {
         let mut next = self.clone();
         let count = next.fields.len();
         match change {
-            Change::Add(field) if next.fields.iter().all(|known| known.number != field.number) => next.fields.push(field.clone()),
+            Change::Add(field) if next.fields.iter().all(|known| !known.is_called(field.number)) => next.fields.push(field.clone()),
             Change::Remove(at) if count > 1 => drop(next.fields.remove(at % count)),
             Change::Retype(at, kind) => next.fields[at % count].kind = *kind,
             Change::Nullable(at) => next.fields[at % count].is_nullable ^= true,
             Change::Default(at) => next.fields[at % count].has_default ^= true,
             Change::Swap(a, b) => next.fields.swap(a % count, b % count),
             Change::Namespace(has_namespace) => next.has_namespace = *has_namespace,
-            Change::Add(_) | Change::Remove(_) => {}
+            Change::Rename(at, number, has_alias) if next.fields.iter().all(|known| !known.is_called(*number)) => {
+                let field = &mut next.fields[at % count];
+                let before = std::mem::replace(&mut field.number, *number);
+                if *has_alias {
+                    field.aliases.push(before);
+                }
+            }
+            Change::Add(_) | Change::Remove(_) | Change::Rename(..) => {}
         }
         next
     }
@@ -126,6 +139,12 @@ impl Version {
         record.to_string()
     }
 
+    /// The field that a reader's field is read from: of its name, else of an alias.
+    fn written_for(&self, read: &Field) -> Option<&Field> {
+        let mut names = std::iter::once(&read.number).chain(&read.aliases);
+        names.find_map(|name| self.fields.iter().find(|written| written.number == *name))
+    }
+
     fn value(&self, dice: &mut u64) -> Value {
         Value::Record(self.fields.iter().map(|field| (field.name(), field.value(dice))).collect())
     }
@@ -134,6 +153,10 @@ impl Version {
 impl Field {
     fn name(&self) -> String {
         format!("f{}", self.number)
+    }
+
+    fn is_called(&self, number: usize) -> bool {
+        self.number == number || self.aliases.contains(&number)
     }
 
     fn json(&self) -> Json {
@@ -147,7 +170,9 @@ impl Field {
             Kind::Millis => json!({"type": "long", "logicalType": "timestamp-millis"}),
             Kind::Micros => json!({"type": "long", "logicalType": "timestamp-micros"}),
             Kind::Enum(symbols, has_default) => {
-                let mut symbols = json!({"type": "enum", "name": format!("E{}", self.number), "symbols": &SYMBOLS[..symbols]});
+                // A renamed field keeps its type.
+                let number = self.aliases.first().unwrap_or(&self.number);
+                let mut symbols = json!({"type": "enum", "name": format!("E{number}"), "symbols": &SYMBOLS[..symbols]});
                 if has_default {
                     symbols["default"] = json!("A");
                 }
@@ -163,10 +188,12 @@ impl Field {
             (false, _) => json!(7),
         };
         let kind = if self.is_nullable { json!(["null", kind]) } else { kind };
-        match self.has_default {
-            true => json!({"name": self.name(), "type": kind, "default": default}),
-            false => json!({"name": self.name(), "type": kind}),
+        let aliases: Vec<String> = self.aliases.iter().map(|alias| format!("f{alias}")).collect();
+        let mut field = json!({"name": self.name(), "type": kind, "aliases": aliases});
+        if self.has_default {
+            field["default"] = default;
         }
+        field
     }
 
     fn value(&self, dice: &mut u64) -> Value {
@@ -241,18 +268,19 @@ fn verdict(writer: &str, reader: &Arc<ReaderSchema>) -> Verdict {
 
 /// Whether the pair is one of the two that are refused here on purpose.
 fn is_stricter_here(writer: &Version, reader: &Version) -> bool {
-    let shared = reader.fields.iter().filter_map(|read| Some((writer.fields.iter().find(|written| written.number == read.number)?, read)));
+    let shared = reader.fields.iter().filter_map(|read| Some((writer.written_for(read)?, read)));
     shared.into_iter().any(|(written, read)| {
         let has_other_meaning = matches!((written.kind, read.kind), (Kind::Millis, Kind::Micros) | (Kind::Micros, Kind::Millis));
         has_other_meaning || (written.is_nullable && read.is_nullable)
     })
 }
 
-/// apache-avro says that an instant can be read as a plain number and the other way round, and then does not read it.
+/// apache-avro says that an instant can be read as a plain number and the other way round, and then does not read it; nor does it read a
+/// field by its alias, which it knows when it compares.
 fn is_misread_there(writer: &Version, reader: &Version) -> bool {
     let is_instant = |kind: Kind| matches!(kind, Kind::Millis | Kind::Micros);
-    let is_mixed = |read: &Field, written: &Field| read.number == written.number && is_instant(read.kind) != is_instant(written.kind);
-    reader.fields.iter().any(|read| writer.fields.iter().any(|written| is_mixed(read, written)))
+    let is_it = |read: &Field, written: &Field| read.number != written.number || is_instant(read.kind) != is_instant(written.kind);
+    reader.fields.iter().any(|read| writer.written_for(read).is_some_and(|written| is_it(read, written)))
 }
 
 proptest! {

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 
 use super::waiting;
 use crate::avro::registry::FetchedSchema;
+use crate::avro::{SchemaGuid, SchemaId};
 use crate::cli::exit::{Exit, WithExit};
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::Config;
@@ -61,13 +62,13 @@ impl Book {
     }
 
     /// The schema ids of the records that the tenant's group comes to next, by source, and where they stand. Read only when a
-    /// schema is held: such a place is where a partition waits.
-    pub(super) fn waiting(&self) -> anyhow::Result<BTreeMap<(usize, u32), Vec<String>>> {
+    /// schema is held: such a place is where a partition waits. `id_of` tells what a GUID stands for.
+    pub(super) fn waiting(&self, id_of: &dyn Fn(SchemaGuid) -> Option<SchemaId>) -> anyhow::Result<BTreeMap<(usize, u32), Vec<String>>> {
         let is_held = self.verdicts.all().any(|(_, verdict)| verdict.verdict == Decision::Held);
         if !is_held {
             return Ok(BTreeMap::new());
         }
-        waiting::next_ids(&self.tenant, &self.cluster, &*self.clock).exit_by(exit_of)
+        waiting::next_ids(&self.tenant, &self.cluster, &*self.clock, id_of).exit_by(exit_of)
     }
 
     /// The key of a verdict on a schema for a source under the tenant file as it is.

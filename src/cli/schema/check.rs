@@ -8,7 +8,8 @@ use anyhow::anyhow;
 use serde::Serialize;
 
 use super::message::Verdict;
-use super::registered::{Registered, Version, candidate, failed, registry};
+use super::registered::{Registered, Rest, Version, candidate, failed, registry};
+use crate::avro::registry::RegistryFault;
 use crate::cli::exit::{Exit, WithExit};
 use crate::config::Config;
 use crate::schemas::Judgement;
@@ -20,6 +21,8 @@ Examples:
   testudo schema check --deleted tenants/zoo.toml                           ... soft-deleted ones too
   testudo schema check --candidate new.avsc --subject stream-topic-1-value tenants/zoo.toml
   testudo schema check --offline --candidate new.avsc --subject stream-topic-1-value tenants/zoo.toml
+  testudo schema check --candidate new.avsc --subject stream-topic-1-value --reference zoo.Place=place.avsc tenants/zoo.toml
+  testudo schema check --candidate new.proto --subject stream-topic-1-value --reference zoo/place.proto=places@2 tenants/zoo.toml
 
 ✓ read as it is written, ~ can be read, but not everything as it is written, ✗ cannot be read.
 
@@ -42,6 +45,11 @@ pub struct Args {
     /// The subject that the candidate is meant for.
     #[arg(long, requires = "candidate")]
     subject: Option<String>,
+    /// A schema that the candidate refers to: NAME is what the candidate calls it (a type, the URI of a $ref, the path of an import), behind it
+    /// stands a file, or a registered version as SUBJECT@VERSION, VERSION being a number or `latest`. What that refers to in turn comes along;
+    /// a file's references are named as well. Repeatable.
+    #[arg(long = "reference", value_name = "NAME=FILE", requires = "candidate")]
+    references: Vec<Rest>,
     /// Do not ask the registry; for candidates only.
     #[arg(long, requires = "candidate")]
     offline: bool,
@@ -74,6 +82,9 @@ struct Line {
     /// What the subject's own compatibility rule says against a candidate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refused_by_rule: Vec<String>,
+    /// Why that rule was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_not_asked: Option<String>,
     #[serde(flatten)]
     judgement: Judgement,
 }
@@ -131,7 +142,10 @@ async fn one_source(
     for subject in declared.subjects() {
         let mut versions = Vec::new();
         match (&args.candidate, &args.subject) {
-            (Some(file), Some(meant)) if *meant == subject => versions.push(candidate(file, &subject, kind)?),
+            (Some(file), Some(meant)) if *meant == subject => {
+                let version = candidate(file, &subject, kind, &args.references)?;
+                versions.push(registered.with_references(version, &args.references, args.offline).await?);
+            }
             (Some(_), _) => {}
             (None, _) => {
                 versions = failed(&format!("subject {subject}"), registered.versions(&subject, args.deleted).await)?;
@@ -142,17 +156,45 @@ async fn one_source(
             }
         }
         for version in versions {
-            let refused_by_rule = match version.number.is_none() && !args.offline {
-                true => failed(&format!("the rule of subject {subject}"), registered.rule_on(&version).await)?,
-                false => Vec::new(),
+            let said = match version.number.is_none() && !args.offline {
+                true => rule_on(args, registered, &version).await?,
+                false => Said::default(),
             };
-            found.versions.push(judged(args, tenant, source, &version, refused_by_rule, places));
+            found.versions.push(judged(args, tenant, source, &version, said, places));
         }
     }
     Ok(())
 }
 
-fn judged(args: &Args, tenant: &Tenant, source: usize, version: &Version, refused_by_rule: Vec<String>, places: &mut Places) -> Line {
+/// What a subject's own rule says of a candidate.
+#[derive(Default)]
+struct Said {
+    refused: Vec<String>,
+    not_asked: Option<String>,
+}
+
+async fn rule_on(args: &Args, registered: &Registered, version: &Version) -> anyhow::Result<Said> {
+    let files: Vec<String> = args.references.iter().filter_map(Rest::file).map(|file| file.display().to_string()).collect();
+    if !files.is_empty() {
+        // A registry knows references by subject and version alone.
+        let not_asked = format!("{} is not registered; register it and name it as SUBJECT@VERSION", files.join(", "));
+        return Ok(Said { not_asked: Some(not_asked), ..Said::default() });
+    }
+    let answer = match registered.rule_on(version).await {
+        // Some registries keep schemas with references and cannot compare them; what was judged here stands.
+        Err(RegistryFault::Refused { message, .. }) if !args.references.is_empty() => {
+            return Ok(Said {
+                not_asked: Some(format!("the registry does not take it with its references: {message}")),
+                ..Said::default()
+            });
+        }
+        answer => answer,
+    };
+    Ok(Said { refused: failed(&format!("the rule of subject {}", version.subject), answer)?, ..Said::default() })
+}
+
+fn judged(args: &Args, tenant: &Tenant, source: usize, version: &Version, said: Said, places: &mut Places) -> Line {
+    let Said { refused: refused_by_rule, not_asked: rule_not_asked } = said;
     let judgement = version.judge(tenant, source);
     let declared = &tenant.sources[source];
     if let Format::Text = args.format {
@@ -160,6 +202,9 @@ fn judged(args: &Args, tenant: &Tenant, source: usize, version: &Version, refuse
         print!("{}", verdict.text(places));
         for message in &refused_by_rule {
             println!("    the subject's own rule refuses it: {message}");
+        }
+        if let Some(why) = &rule_not_asked {
+            println!("    the subject's own rule was not asked: {why}");
         }
     }
     Line {
@@ -170,6 +215,7 @@ fn judged(args: &Args, tenant: &Tenant, source: usize, version: &Version, refuse
         id: version.id.map(|id| id.0),
         deleted: version.is_deleted,
         refused_by_rule,
+        rule_not_asked,
         judgement,
     }
 }

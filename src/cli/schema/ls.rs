@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::book::Book;
 use super::check::Format;
 use super::registered::{Registered, failed, registry};
+use crate::cli::operator::find_generation;
 use crate::config::Config;
 use crate::schemas::record::{By, VerdictKey};
 use crate::tenant::Tenant;
@@ -63,7 +64,10 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for tenant in &tenants {
         let book = Book::open(tenant, config, runtime.handle())?;
-        let waiting = book.waiting()?;
+        // Whose group stands where, after rebuilds.
+        find_generation(config, tenant, runtime.handle())?;
+        let client = registry(config)?;
+        let waiting = book.waiting(&|guid| runtime.block_on(client.id_of_guid(guid)).ok())?;
         rows.extend(runtime.block_on(of_tenant(tenant, &book, &waiting, config))?);
     }
     match args.format {

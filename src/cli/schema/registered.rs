@@ -1,12 +1,13 @@
 //! What is registered: every version of the subjects that a source may meet, each with its schema and what that rests on.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, anyhow};
 
-use crate::avro::registry::{FetchedSchema, Registry, RegistryFault};
-use crate::avro::{SchemaId, SchemaKind, SchemaLimits};
+use crate::avro::registry::{FetchedSchema, Named, Registry, RegistryFault};
+use crate::avro::{Reference, SchemaId, SchemaKind, SchemaLimits};
 use crate::cli::exit::{Exit, WithExit};
 use crate::schemas::judge::Finding;
 use crate::schemas::{Judgement, Readability, judge_fetched};
@@ -48,6 +49,11 @@ impl Version {
     }
 }
 
+fn text_of(file: &Path, what: &str) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {what} {}", file.display())).exit(Exit::Usage)?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
+}
+
 /// A registry that is asked for each schema once.
 pub(super) struct Registered {
     registry: Registry,
@@ -71,7 +77,11 @@ impl Registered {
                 number: Some(number),
                 id: Some(id),
                 is_deleted: !alive.contains(&number),
-                schema: self.schema(id).await?,
+                // What is listed and then not found rests on something that is not there.
+                schema: match self.schema(id).await {
+                    Err(RegistryFault::NotFound(why)) => Err(why),
+                    found => found?,
+                },
             });
         }
         Ok(versions)
@@ -91,6 +101,29 @@ impl Registered {
         Ok(found)
     }
 
+    /// A candidate with those of its references that are registered, and with what they refer to.
+    pub(super) async fn with_references(&self, mut candidate: Version, references: &[Rest], is_offline: bool) -> anyhow::Result<Version> {
+        let Ok(mut schema) = candidate.schema else { return Ok(candidate) };
+        for Rest { name, place } in references {
+            let RestPlace::Registered(subject, version) = place else { continue };
+            if is_offline {
+                return Err(anyhow!("reference {name} is not to be had --offline: name a file, {subject} is not one")).exit(Exit::Usage);
+            }
+            let about = format!("reference {name}");
+            let version = match version {
+                Some(version) => *version,
+                None => {
+                    let latest = failed(&about, self.registry.latest(subject).await)?;
+                    let latest = latest.with_context(|| format!("reference {name}: no such subject as {subject}")).exit(Exit::Usage)?;
+                    u32::try_from(latest.version).unwrap_or_default()
+                }
+            };
+            schema.direct.push(Named { name: name.clone(), subject: subject.clone(), version });
+        }
+        candidate.schema = Ok(failed("the candidate's references", self.registry.with_references(schema).await)?);
+        Ok(candidate)
+    }
+
     /// What the subject's own rule says about a candidate.
     pub(super) async fn rule_on(&self, candidate: &Version) -> Result<Vec<String>, RegistryFault> {
         let Ok(schema) = &candidate.schema else { return Ok(Vec::new()) };
@@ -103,12 +136,62 @@ impl Registered {
     }
 }
 
-/// The schema in `file`, of the source's kind, as the next version of `subject`.
-pub(super) fn candidate(file: &Path, subject: &str, kind: SchemaKind) -> anyhow::Result<Version> {
-    let json =
-        std::fs::read_to_string(file).with_context(|| format!("failed to read the candidate {}", file.display())).exit(Exit::Usage)?;
-    let json = json.strip_prefix('\u{feff}').unwrap_or(&json).to_owned();
-    let schema = FetchedSchema { kind, ..FetchedSchema::avro(SchemaId(0), json) };
+/// A schema that a candidate refers to, as the command line has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    name: String,
+    place: RestPlace,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum RestPlace {
+    File(PathBuf),
+    /// Subject and version; none for the latest.
+    Registered(String, Option<u32>),
+}
+
+impl Rest {
+    /// Its file, where it is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match &self.place {
+            RestPlace::File(file) => Some(file),
+            RestPlace::Registered(..) => None,
+        }
+    }
+}
+
+impl FromStr for Rest {
+    type Err = String;
+
+    /// `NAME=FILE` or `NAME=SUBJECT@VERSION`; a file of that name goes first. Names of `$ref`s may hold `=`, so the last one parts them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, place) = text
+            .rsplit_once('=')
+            .filter(|(name, place)| !name.is_empty() && !place.is_empty())
+            .ok_or("it must be NAME=FILE or NAME=SUBJECT@VERSION")?;
+        let registered = place.rsplit_once('@').filter(|(subject, _)| !subject.is_empty()).and_then(|(subject, version)| match version {
+            "latest" => Some(RestPlace::Registered(subject.to_owned(), None)),
+            number => number.parse().ok().map(|number| RestPlace::Registered(subject.to_owned(), Some(number))),
+        });
+        let file = PathBuf::from(place);
+        let place = registered.filter(|_| !file.exists()).unwrap_or(RestPlace::File(file));
+        Ok(Self { name: name.to_owned(), place })
+    }
+}
+
+/// The schema in `file`, of the source's kind, as the next version of `subject`, with those of `references` that are files too.
+pub(super) fn candidate(file: &Path, subject: &str, kind: SchemaKind, references: &[Rest]) -> anyhow::Result<Version> {
+    let mut schema = FetchedSchema { kind, ..FetchedSchema::avro(SchemaId::NONE, text_of(file, "the candidate")?) };
+    for (at, Rest { name, .. }) in references.iter().enumerate() {
+        if references[..at].iter().any(|before| before.name == *name) {
+            return Err(anyhow!("reference {name} is given twice")).exit(Exit::Usage);
+        }
+    }
+    for Rest { name, place } in references {
+        let RestPlace::File(file) = place else { continue };
+        schema.references.push(Reference { name: name.clone(), text: text_of(file, &format!("reference {name},"))? });
+        schema.chain.push(format!("{name} (file {})", file.display()));
+    }
     Ok(Version { subject: subject.to_owned(), number: None, id: None, is_deleted: false, schema: Ok(schema) })
 }
 
@@ -130,6 +213,26 @@ pub(super) fn failed<T>(about: &str, answer: Result<T, RegistryFault>) -> anyhow
         Err(fault) => {
             let code = code(&fault);
             Err(anyhow!(fault).context(format!("failed to ask the registry for {about}"))).exit(code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_a_file_or_a_registered_version() {
+        let registered =
+            |name: &str, subject: &str, version| Ok(Rest { name: name.into(), place: RestPlace::Registered(subject.into(), version) });
+        let file = |name: &str, file: &str| Ok(Rest { name: name.into(), place: RestPlace::File(file.into()) });
+
+        assert_eq!("farm.Place=place.avsc".parse(), file("farm.Place", "place.avsc"));
+        assert_eq!("farm.Place=places@2".parse(), registered("farm.Place", "places", Some(2)));
+        assert_eq!("https://x/?a=b=places@latest".parse(), registered("https://x/?a=b", "places", None));
+        assert_eq!("farm.Place=places@soon".parse(), file("farm.Place", "places@soon"));
+        for wrong in ["farm.Place", "=place.avsc", "farm.Place="] {
+            assert!(wrong.parse::<Rest>().is_err(), "{wrong}");
         }
     }
 }

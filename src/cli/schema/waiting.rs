@@ -1,9 +1,9 @@
 //! Where a tenant's partitions wait: the schema of the record that its group comes to next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::avro::frame::{SchemaName, of_record};
+use crate::avro::frame::{SchemaGuid, SchemaId, SchemaName, of_record};
 use crate::clock::{Clock, Deadline};
 use crate::kafka::{Broker, Cluster, Failure, TopicPartition, TopicReader};
 use crate::tenant::Tenant;
@@ -15,9 +15,15 @@ const RECORD_WITHIN: Duration = Duration::from_secs(2);
 /// Partitions that were not looked at by then are left out.
 const ALL_WITHIN: Duration = Duration::from_secs(30);
 
-/// By source and schema id: the places of the next records, such as `zoo-in/3 at 1200`. Records that name their schema by a GUID, or
-/// not at all, are left out; so is what is being written at this moment.
-pub(super) fn next_ids(tenant: &Tenant, cluster: &Cluster, clock: &dyn Clock) -> Result<BTreeMap<(usize, u32), Vec<String>>, Failure> {
+/// By source and schema id: the places of the next records, such as `zoo-in/3 at 1200`. Records that name their schema by a GUID that
+/// `id_of` does not know, or not at all, are left out; so is what is being written at this moment.
+pub(super) fn next_ids(
+    tenant: &Tenant,
+    cluster: &Cluster,
+    clock: &dyn Clock,
+    id_of: &dyn Fn(SchemaGuid) -> Option<SchemaId>,
+) -> Result<BTreeMap<(usize, u32), Vec<String>>, Failure> {
+    let mut guids: HashMap<SchemaGuid, Option<SchemaId>> = HashMap::new();
     let deadline = Deadline::after(clock, ALL_WITHIN);
     let mut reader = cluster.reader()?;
     let mut places = BTreeMap::<(usize, u32), Vec<String>>::new();
@@ -36,7 +42,13 @@ pub(super) fn next_ids(tenant: &Tenant, cluster: &Cluster, clock: &dyn Clock) ->
             reader.start(partition, position)?;
             let Some(run) = reader.read(1, RECORD_WITHIN)?.run.filter(|run| !run.is_empty()) else { continue };
             let value = run.record(0).value.unwrap_or_default();
-            if let Ok((SchemaName::Id(id), _)) = of_record(run.headers(0), value) {
+            let kind = declared.format.schemas().unwrap_or_default();
+            let id = match of_record(run.headers(0), value, kind).map(|framed| framed.name) {
+                Ok(SchemaName::Id(id)) => Some(id),
+                Ok(SchemaName::Guid(guid)) => *guids.entry(guid).or_insert_with(|| id_of(guid)),
+                Err(_) => None,
+            };
+            if let Some(id) = id {
                 places.entry((source, id.0)).or_default().push(format!("{partition} at {}", run.offsets()[0]));
             }
         }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use super::{Admission, Outcome};
 use crate::avro::foreign::OTHER_MESSAGE;
-use crate::avro::frame::{self, SchemaGuid, SchemaId, SchemaName};
+use crate::avro::frame::{self, Framed, SchemaGuid, SchemaId, SchemaName};
 use crate::avro::{Accepted, Gate, GuidAnswer, Inspector, Transcode, Verdict};
 use crate::kafka::{RecordRef, Run};
+use crate::tenant::Source;
 
 /// So many unknown ids of one run are asked for while its first one is waited for.
 const AHEAD_MAX: usize = 512;
@@ -60,9 +61,9 @@ impl<'a> Candidates<'a> {
 
     /// Takes what stands behind a record's frame.
     #[inline]
-    fn take(&mut self, row: u32, value: &'a [u8]) -> Result<(), Refused> {
+    fn take(&mut self, row: u32, head: Option<&[u8]>, value: &'a [u8]) -> Result<(), Refused> {
         if let Some(transcoder) = &self.accepted.transcoder {
-            transcode(&**transcoder, &self.accepted.inspector, value, &mut self.transcoded)?;
+            transcode(&**transcoder, &self.accepted.inspector, head, value, &mut self.transcoded)?;
             self.records.push(Candidate { row, datum: &[] });
             return Ok(());
         }
@@ -73,9 +74,19 @@ impl<'a> Candidates<'a> {
 }
 
 /// Transcodes a value and inspects what became of it as any other datum.
-fn transcode(transcoder: &dyn Transcode, inspector: &Inspector, value: &[u8], transcoded: &mut Transcoded) -> Result<(), Refused> {
+fn transcode(
+    transcoder: &dyn Transcode,
+    inspector: &Inspector,
+    head: Option<&[u8]>,
+    value: &[u8],
+    transcoded: &mut Transcoded,
+) -> Result<(), Refused> {
     let begin = transcoded.bytes.len();
-    let made = transcoder.transcode(value, &mut transcoded.bytes).map_err(|fault| ("transcode", fault.reason, fault.to_string()));
+    let made = match head {
+        None => transcoder.transcode(value, &mut transcoded.bytes),
+        Some(head) => transcoder.transcode_headed(head, value, &mut transcoded.bytes),
+    };
+    let made = made.map_err(|fault| ("transcode", fault.reason, fault.to_string()));
     let whole =
         made.and_then(|()| inspector.inspect(&transcoded.bytes[begin..]).map_err(|found| ("transcode", found.reason(), found.to_string())));
     match whole {
@@ -100,7 +111,7 @@ impl Admission {
                 outcome.tombstones += 1;
                 continue;
             };
-            let (name, datum) = match unframe(&record, value, source.record_bytes_max) {
+            let Framed { name, head, datum } = match unframe(&record, value, source) {
                 Ok(framed) => framed,
                 Err((reason, detail)) => {
                     outcome.reject(row, "frame", reason, detail, None);
@@ -116,12 +127,12 @@ impl Admission {
                 }
                 GuidAnswer::Pending(stand_in) => {
                     outcome.waiting_at = Some((record.offset, stand_in));
-                    self.ask_ahead(run, row + 1, source.record_bytes_max);
+                    self.ask_ahead(run, row + 1);
                     break;
                 }
             };
             match verdicts.of(schema) {
-                Known::Accepted(candidates) => match candidates.take(row as u32, datum) {
+                Known::Accepted(candidates) => match candidates.take(row as u32, head, datum) {
                     Ok(()) => {}
                     Err((_, OTHER_MESSAGE, _)) if !source.reader.reads_all_types() => outcome.other_records += 1,
                     Err((stage, reason, detail)) => outcome.reject(row, stage, reason, detail, Some(schema)),
@@ -135,7 +146,7 @@ impl Admission {
                 }
                 Known::Other(Verdict::Pending | Verdict::Held { .. } | Verdict::Accepted(_)) => {
                     outcome.waiting_at = Some((record.offset, schema));
-                    self.ask_ahead(run, row + 1, source.record_bytes_max);
+                    self.ask_ahead(run, row + 1);
                     break;
                 }
             }
@@ -160,14 +171,15 @@ impl Admission {
     }
 
     /// Asks for the ids of the records from `row` on, so that those made up by a stranger cost hardly more time than one.
-    fn ask_ahead(&self, run: &Run, row: usize, value_bytes_max: usize) {
+    fn ask_ahead(&self, run: &Run, row: usize) {
+        let source = &self.tenant.sources[self.source];
         let (mut ids, mut guids) = (HashSet::new(), HashSet::new());
         for record in (row..run.len()).map(|row| run.record(row)) {
             let Some(value) = record.value else { continue };
-            match unframe(&record, value, value_bytes_max) {
-                Ok((SchemaName::Id(id), _)) => drop(ids.insert(id)),
+            match unframe(&record, value, source).map(|framed| framed.name) {
+                Ok(SchemaName::Id(id)) => drop(ids.insert(id)),
                 // Told when its records are reached; so many are looked up at once.
-                Ok((SchemaName::Guid(guid), _)) if guids.insert(guid) => drop(self.gate.id_of(guid)),
+                Ok(SchemaName::Guid(guid)) if guids.insert(guid) => drop(self.gate.id_of(guid)),
                 _ => {}
             }
             if ids.len() + guids.len() >= AHEAD_MAX {
@@ -187,7 +199,7 @@ fn screen_plain<'a>(run: &'a Run, accepted: &Arc<Accepted>, value_bytes_max: usi
             continue;
         };
         let taken = match check_size(value, value_bytes_max) {
-            Ok(()) => candidates.take(row as u32, value),
+            Ok(()) => candidates.take(row as u32, None, value),
             Err((reason, detail)) => Err(("frame", reason, detail)),
         };
         if let Err((stage, reason, detail)) = taken {
@@ -204,9 +216,10 @@ fn check_size(value: &[u8], bytes_max: usize) -> Result<(), (&'static str, Strin
     }
 }
 
-fn unframe<'a>(record: &RecordRef<'_>, value: &'a [u8], bytes_max: usize) -> Result<(SchemaName, &'a [u8]), (&'static str, String)> {
-    check_size(value, bytes_max)?;
-    frame::of_record(record.headers, value).map_err(|fault| (fault.reason(), fault.to_string()))
+fn unframe<'a>(record: &RecordRef<'a>, value: &'a [u8], source: &Source) -> Result<Framed<'a>, (&'static str, String)> {
+    check_size(value, source.record_bytes_max)?;
+    let kind = source.format.schemas().unwrap_or_default();
+    frame::of_record(record.headers, value, kind).map_err(|fault| (fault.reason(), fault.to_string()))
 }
 
 /// What the gate said about an id, as long as a run lasts.

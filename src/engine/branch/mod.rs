@@ -3,6 +3,7 @@
 
 pub mod alert;
 pub mod groups;
+mod key_text;
 pub mod results;
 pub mod sealed;
 pub mod time;

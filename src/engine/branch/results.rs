@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
 use super::groups::evaluate_states;
-use super::{BranchFault, OutputTopic};
+use super::{BranchFault, OutputTopic, key_text};
 use crate::avro::encode::Encoder;
 use crate::engine::rejection::header;
 use crate::kafka::{Header, Headers, Outgoing, TopicPartition};
@@ -67,17 +66,16 @@ pub fn headers(origin: &TopicPartition, tenant_version: &str) -> Headers {
 }
 
 /// Result rows as records for the output topic; none where a record would be too large.
-pub fn records(
-    window: &Window,
-    topic: &OutputTopic,
+pub fn records<'r>(
+    window: &'r Window,
+    topic: &'r OutputTopic,
     encoder: &mut Encoder,
-    windows: &[Finished<'_>],
+    windows: &'r [Finished<'_>],
     rows: &RecordBatch,
-) -> Result<Vec<Option<Outgoing>>, BranchFault> {
+) -> Result<impl Iterator<Item = Option<Outgoing>> + use<'r>, BranchFault> {
     let record_keys = record_keys(window, rows).map_err(|source| BranchFault::Compute { branch: window.name.clone(), source })?;
     let values = encoder.encode(rows).map_err(|source| BranchFault::Encode { branch: window.name.clone(), source })?;
-    let mut records = Vec::with_capacity(windows.len());
-    for ((finished, key), value) in windows.iter().zip(record_keys).zip(values) {
+    let record = move |((finished, key), value): ((&Finished<'_>, Bytes), Bytes)| {
         if key.len() + value.len() > topic.record_bytes_max {
             tracing::error!(
                 window = window.name,
@@ -85,27 +83,23 @@ pub fn records(
                 bytes = value.len(),
                 "result is larger than output_bytes_max, not produced"
             );
-            records.push(None);
-            continue;
+            return None;
         }
-        records.push(Some(Outgoing {
+        Some(Outgoing {
             topic: topic.name.clone(),
             partition: topic.place(&key),
             key: Some(key),
             value: Some(value),
             timestamp_ms: Outgoing::stamp(finished.latest_ms),
             headers: finished.headers.clone(),
-        }));
-    }
-    Ok(records)
+        })
+    };
+    Ok(windows.iter().zip(record_keys).zip(values).map(record))
 }
 
 /// The Kafka key of each result: the one key column as text, or a JSON array of several.
 fn record_keys(window: &Window, rows: &RecordBatch) -> Result<Vec<Bytes>, ArrowError> {
-    let texts: Vec<StringArray> = rows.columns()[..window.by.len()]
-        .iter()
-        .map(|column| Ok(cast(column, &DataType::Utf8)?.as_string::<i32>().clone()))
-        .collect::<Result<_, ArrowError>>()?;
+    let texts: Vec<StringArray> = rows.columns()[..window.by.len()].iter().map(key_text::texts).collect::<Result<_, ArrowError>>()?;
     if let [only] = texts.as_slice() {
         let all = Bytes::copy_from_slice(only.value_data());
         let ends = only.value_offsets().windows(2);

@@ -28,6 +28,9 @@ use crate::tenant::{Emit, Tenant, Window};
 /// So many untouched windows are closed in one epoch and partition at most: its transaction has to end in time.
 const SWEEP_MAX: usize = 20_000;
 
+/// What a touched group comes to when it is sealed: its result, its changelog record and its state with their keys, as measured.
+const GROUP_BYTES: usize = 640;
+
 /// One window of a tenant, for one worker.
 pub struct WindowBranch {
     tenant: Arc<Tenant>,
@@ -81,6 +84,11 @@ impl WindowBranch {
     /// The declaration.
     pub fn declared(&self) -> &Window {
         &self.tenant.windows[self.window]
+    }
+
+    /// About as many bytes as the groups of the epoch take, sealed.
+    pub fn held_bytes(&self) -> usize {
+        self.groups.len() * GROUP_BYTES
     }
 
     /// Starts to keep the windows of a restored partition; those that start up to `swept_until` are closed and gone.
@@ -246,6 +254,7 @@ impl WindowBranch {
         for (place, bound) in bounds.into_iter().enumerate() {
             self.sweep(place, bound, store, &mut sealed)?;
         }
+        self.groups = Groups::new(self.declared()).map_err(|error| self.aggregate(error))?;
         Ok(sealed)
     }
 
@@ -255,29 +264,29 @@ impl WindowBranch {
             return Ok(());
         }
         let columns = self.groups.take_states().map_err(|error| self.aggregate(error))?;
-        let latest: ArrayRef = Arc::new(Int64Array::from_iter_values(self.groups.iter().map(|(group, _)| group.latest_ms)));
-        let row = RecordBatch::try_new(self.row_schema.clone(), std::iter::once(latest).chain(columns.iter().cloned()).collect());
-        let states = self.codec.encode(&row.map_err(|error| self.compute(error))?);
-        let states = states.map_err(|error| BranchFault::State { branch: self.stage.clone(), cause: error.to_string() })?;
         let is_closed: Vec<bool> =
             self.groups.iter().map(|(group, _)| bounds[group.partition].is_some_and(|bound| group.start_us <= bound)).collect();
+        match self.declared().emit {
+            Emit::Updates => self.report_touched(&columns, &vec![true; is_closed.len()], sealed)?,
+            Emit::Final => self.report_touched(&columns, &is_closed, sealed)?,
+        }
+        let latest: ArrayRef = Arc::new(Int64Array::from_iter_values(self.groups.iter().map(|(group, _)| group.latest_ms)));
+        let row = RecordBatch::try_new(self.row_schema.clone(), std::iter::once(latest).chain(columns).collect());
+        let states = self.codec.encode(&row.map_err(|error| self.compute(error))?);
+        let states = states.map_err(|error| BranchFault::State { branch: self.stage.clone(), cause: error.to_string() })?;
         let mut keys = KeyBuffer::default();
         for (group, key) in self.groups.iter() {
             let place = &self.places[group.partition];
             keys.push(place.store.0, place.partition.partition, group.start_us, key);
         }
-        for ((((group, _), keys), state), is_closed) in self.groups.iter().zip(keys.finish()).zip(states).zip(&is_closed) {
+        for ((((group, _), keys), state), is_closed) in self.groups.iter().zip(keys.finish()).zip(states).zip(is_closed) {
             // What is closed and was never stored is nowhere to be taken away.
             if !is_closed || group.was_stored {
                 let changelog = &self.places[group.partition].changelog;
                 sealed.put(group.partition, changelog, keys, group.latest_ms, (!is_closed).then_some(state));
             }
         }
-        let is_due: Vec<bool> = match self.declared().emit {
-            Emit::Updates => vec![true; is_closed.len()],
-            Emit::Final => is_closed,
-        };
-        self.report_touched(&columns, &is_due, sealed)
+        Ok(())
     }
 
     fn report_touched(&mut self, columns: &[ArrayRef], is_due: &[bool], sealed: &mut SealedWindows) -> Result<(), BranchFault> {
@@ -343,7 +352,7 @@ impl WindowBranch {
         let window = &self.tenant.windows[self.window];
         let rows = results::rows(window, &windows, &states)?;
         let records = results::records(window, &self.topic, &mut self.encoder, &windows, &rows)?;
-        sealed.partitions[place].results.extend(records.into_iter().flatten());
+        sealed.partitions[place].results.extend(records.flatten());
         Ok(())
     }
 

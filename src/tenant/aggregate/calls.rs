@@ -13,7 +13,7 @@ use datafusion_sql::sqlparser::ast;
 use super::select::{Warnings, divisions};
 use crate::tenant::expression::compiler::{must_be_boolean, planning_schema};
 use crate::tenant::expression::types::{plain_type, sql_type};
-use crate::tenant::expression::{Compiler, ExpressionFault, literals};
+use crate::tenant::expression::{Compiler, ExpressionFault, arithmetic, literals};
 use crate::tenant::model::Aggregate;
 
 /// The aggregates found so far, over one source.
@@ -59,7 +59,7 @@ impl<'c> Calls<'c> {
         let faulty = |error: DataFusionError| ExpressionFault::of_engine(sql, &error);
         let simplifier = self.compiler.simplifier(&self.schema);
         let fitted = literals::fit(Expr::AggregateFunction(call), &self.schema).map_err(faulty)?;
-        let coerced = simplifier.coerce(fitted, &self.schema).map_err(faulty)?;
+        let coerced = simplifier.coerce(fitted, &self.schema).and_then(arithmetic::fold_constants).map_err(faulty)?;
         let Expr::AggregateFunction(AggregateFunction { func, mut params }) = coerced else {
             return Err(ExpressionFault::new("an aggregate was coerced into something else"));
         };

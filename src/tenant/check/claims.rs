@@ -17,6 +17,8 @@ pub(super) struct Claims {
     spellings: BTreeMap<String, String>,
     /// By database in lower case (MongoDB refuses databases that differ by case only) and collection.
     collections: BTreeMap<(String, String), (String, PathBuf)>,
+    /// Consumer groups: whose, and by which file.
+    groups: BTreeMap<String, (String, PathBuf)>,
 }
 
 impl Claims {
@@ -36,6 +38,7 @@ impl Claims {
             self.derived(path, tenant, file, &inputs, findings);
         }
         self.collections(path, tenant, file, findings);
+        self.groups(path, tenant, file, findings);
     }
 
     /// Input topics by the source that reads them. Tenants may share them, sources of one tenant may not.
@@ -65,6 +68,9 @@ impl Claims {
         let windows = file.windows.iter().filter_map(|window| Some((&window.name, window.topic.as_ref()?)));
         for (branch, topic) in alerts.chain(windows) {
             self.spell(topic, &topic.value, findings);
+            if names::is_of_generation(&topic.value) {
+                findings.fault(topic, format!("topic `{}` ends as those do that a rebuild fills: `.g` and a number", topic.value));
+            }
             if let Some(source) = inputs.get(topic.value.as_str()) {
                 findings.fault(topic, format!("topic `{}` is an input of {}: the tenant would feed itself", topic.value, source.key));
             }
@@ -105,17 +111,41 @@ impl Claims {
         }
     }
 
+    /// Collections, and beside each the one of what has no document.
     fn collections(&mut self, path: &Path, tenant: &Located<String>, file: &TenantFile, findings: &mut Findings) {
         let database = super::database(file);
         for collection in &file.collections {
-            let key = (database.to_lowercase(), collection.name.value.clone());
-            if let Some((other, other_path)) = self.collections.get(&key) {
+            for part in ["", "_set_aside"] {
+                let key = (database.to_lowercase(), format!("{}{part}", collection.name.value));
+                let Some((other, other_path)) = self.collections.get(&key) else {
+                    let fed = format!("fed by tenant `{}`", tenant.value);
+                    let what = if part.is_empty() { fed } else { format!("where {} keeps what has no document", collection.name.key) };
+                    self.collections.insert(key, (what, path.to_owned()));
+                    continue;
+                };
+                let message = format!("collection `{}` of database `{database}` is {other} ({})", key.1, other_path.display());
+                let help = if other_path == path { "choose another name" } else { "give one of the tenants another database" };
+                findings.fault(&collection.name, message).help(help);
+                break;
+            }
+        }
+    }
+
+    /// Consumer groups: the tenant's, and one for each collection. Names are joined by `-`, which they may hold themselves.
+    fn groups(&mut self, path: &Path, tenant: &Located<String>, file: &TenantFile, findings: &mut Findings) {
+        let own = (tenant, tenant.value.clone(), format!("tenant `{}`", tenant.value));
+        let sinks = file.collections.iter().map(|collection| {
+            let group = format!("{}-mongo-{}", tenant.value, collection.name.value);
+            (&collection.name, group, format!("{} of tenant `{}`", collection.name.key, tenant.value))
+        });
+        for (at, group, whose) in std::iter::once(own).chain(sinks) {
+            if let Some((other, other_path)) = self.groups.get(&group) {
                 let message =
-                    format!("collection `{}` of database `{database}` is fed by tenant `{other}` ({})", key.1, other_path.display());
-                findings.fault(&collection.name, message).help("give one of the tenants another database");
+                    format!("`{group}` would be the consumer group of {whose}, and it is that of {other} ({})", other_path.display());
+                findings.fault(at, message).help("choose another name");
                 continue;
             }
-            self.collections.insert(key, (tenant.value.clone(), path.to_owned()));
+            self.groups.insert(group, (whose, path.to_owned()));
         }
     }
 

@@ -76,3 +76,35 @@ tenants/t.toml:42:8: mongo.tortoise: column `timestamp` has the name of a field 
          ^^^^^^^^ give the column another name in source.readings.columns"#
     );
 }
+
+/// Joined by hyphens, names of two tenants can be one: group `a-mongo-b` of tenant `a`'s collection `b`, and of a tenant `a-mongo-b`.
+#[test]
+fn names_that_become_one_when_they_are_joined_are_told_apart() {
+    let of = |tenant: &str, collections: &str| {
+        format!(
+            "tenant = \"{tenant}\"\ndatabase = \"{tenant}\"\n[source.s]\ntopics = [\"stream-topic-1\"]\nkey = \"dev_id\"\n{collections}"
+        )
+    };
+    let bench = Bench::new()
+        .with("a.toml", of("a", "[mongo.b]\nfrom = \"s\"\n[mongo.b-mongo-c]\nfrom = \"s\"\n"))
+        .with("b.toml", of("a-mongo-b", "[mongo.c]\nfrom = \"s\"\n"));
+    assert_eq!(
+        bench.faults(),
+        r#"tenants/b.toml:1:10: tenant: `a-mongo-b` would be the consumer group of tenant `a-mongo-b`, and it is that of mongo.b of tenant `a` (tenants/a.toml)
+  tenant = "a-mongo-b"
+           ^^^^^^^^^^^ choose another name
+tenants/b.toml:6:8: mongo.c: `a-mongo-b-mongo-c` would be the consumer group of mongo.c of tenant `a-mongo-b`, and it is that of mongo.b-mongo-c of tenant `a` (tenants/a.toml)
+  [mongo.c]
+         ^ choose another name"#
+    );
+
+    let aside = of("a", "[mongo.b]\nfrom = \"s\"\n[mongo.b_set_aside]\nfrom = \"s\"\n");
+    let faults = Bench::new().with("a.toml", &aside).faults();
+    assert!(faults.contains("collection `b_set_aside` of database `a` is where mongo.b keeps what has no document"), "{faults}");
+}
+
+#[test]
+fn windows_finer_than_milliseconds_have_no_collection() {
+    let faults = faults_of(&zoo("over  = { tumbling = \"1 minute\" }", "over  = { tumbling = \"1500 us\" }"));
+    assert!(faults.contains("mongo.zoo_analytics.from: zoo_analytics has windows finer than a date in MongoDB"), "{faults}");
+}

@@ -23,12 +23,17 @@ pub(super) fn check(
     if let Err(why) = names::check_collection(database, &raw.name.value) {
         findings.fault(&raw.name, why);
     }
-    let of = feeder(raw.from.as_ref()?, file, findings)?;
+    let from = raw.from.as_ref()?;
+    let of = feeder(from, file, findings)?;
     let source = match of {
         CollectionOf::Window(window) => {
             for (name, _) in file.windows[window].select.iter().filter(|(name, _)| OF_WINDOW.contains(&name.value.as_str())) {
                 let message = format!("`{}` is a field of every document of {}", name.value, raw.name.key);
                 findings.fault(name, message).help("choose another name");
+            }
+            if file.windows[window].size.is_some_and(|size| size.subsec_nanos() % 1_000_000 != 0) {
+                let message = format!("{} has windows finer than a date in MongoDB: two of them would have one document", from.value);
+                findings.fault(from, message).help("windows of whole milliseconds have documents of their own");
             }
             None
         }

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_empty_array, new_null_array};
-use arrow::compute::{cast, concat};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_empty_array, new_null_array};
+use arrow::compute::{cast, concat, take_record_batch};
 use arrow::datatypes::DataType;
 use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
@@ -79,29 +79,30 @@ impl Expression {
 /// Values of all rows, with the rows on which `expression` fails set apart.
 ///
 /// A batch that fails is halved until the rows that fail stand alone. A row that fails only in company is no failure: `b <> 0 AND a / b > 1`
-/// divides only where some row needs it (DET-1).
+/// divides only where some row needs it (DET-1). Halves are copies: some kernels look at all bytes that an array shares with its
+/// neighbours, such as a cast from bytes to text, which would then fail for the bytes of another row.
 pub fn evaluate_physical_rows(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Evaluated {
     let of = expression.data_type(&rows.schema()).unwrap_or(DataType::Null);
+    if rows.num_rows() == 0 {
+        return Evaluated { values: new_empty_array(&of), failed: Vec::new() };
+    }
+    if let Ok(values) = evaluate_all(expression, &of, rows) {
+        return Evaluated { values, failed: Vec::new() };
+    }
     let mut failed = Vec::new();
     let mut parts = Vec::new();
-    let mut stretches = vec![(0, rows.num_rows())];
+    let mut stretches = halves(0, rows.num_rows());
     while let Some((from, length)) = stretches.pop() {
-        match (length, evaluate_all(expression, &of, &rows.slice(from, length))) {
-            (0, _) => {}
+        match (length, copied(rows, from, length).and_then(|part| evaluate_all(expression, &of, &part))) {
             (_, Ok(values)) => parts.push(values),
             (1, Err(why)) => {
                 parts.push(new_null_array(&of, 1));
                 failed.push((from, why));
             }
-            (_, Err(_)) => {
-                let half = length / 2;
-                stretches.push((from + half, length - half));
-                stretches.push((from, half));
-            }
+            (_, Err(_)) => stretches.extend(halves(from, length)),
         }
     }
     let values = match parts.as_slice() {
-        [] => Ok(new_empty_array(&of)),
         [values] => Ok(values.clone()),
         parts => concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>()),
     };
@@ -112,6 +113,19 @@ pub fn evaluate_physical_rows(expression: &Arc<dyn PhysicalExpr>, rows: &RecordB
             failed: (0..rows.num_rows()).map(|row| (row, error.to_string())).collect(),
         },
     }
+}
+
+/// A stretch of rows in two, the first one last; of one row only that.
+fn halves(from: usize, length: usize) -> Vec<(usize, usize)> {
+    let half = length / 2;
+    let both = [(from + half, length - half), (from, half)];
+    both.into_iter().filter(|(_, length)| *length > 0).collect()
+}
+
+/// Some rows in buffers of their own.
+fn copied(rows: &RecordBatch, from: usize, length: usize) -> Result<RecordBatch, String> {
+    let wanted = UInt32Array::from_iter_values((from..from + length).map(|row| row as u32));
+    take_record_batch(rows, &wanted).map_err(|error| error.to_string())
 }
 
 /// A record must not be able to end the process: some kernels panic on extreme values (a length that overflows, a year out of range).

@@ -18,7 +18,7 @@ use super::fault::ExpressionFault;
 use super::functions::Functions;
 use super::names::{self, Scope};
 use super::types::{plain_type, sql_type};
-use super::{Expression, literals};
+use super::{Expression, arithmetic, literals, samples};
 
 /// Longest text of an expression in bytes: planning recurses over it.
 const SQL_BYTES_MAX: usize = 16 << 10;
@@ -83,6 +83,7 @@ impl Compiler {
         let simplifier = self.simplifier(schema);
         literals::fit(planned, schema)
             .and_then(|fitted| simplifier.coerce(fitted, schema))
+            .and_then(arithmetic::fold_constants)
             .and_then(|coerced| simplifier.simplify(coerced))
             .map_err(|error| ExpressionFault::of_engine(sql, &error))
     }
@@ -119,7 +120,10 @@ impl Compiler {
         settled: &Expr,
         schema: &DFSchema,
     ) -> Result<Arc<dyn PhysicalExpr>, ExpressionFault> {
-        create_physical_expr(settled, schema, &self.props, &self.planning).map_err(|error| ExpressionFault::of_engine(sql, &error))
+        let faulty = |error| ExpressionFault::of_engine(sql, &error);
+        let wrapping = create_physical_expr(settled, schema, &self.props, &self.planning).map_err(faulty)?;
+        let physical = arithmetic::checked(wrapping, schema.as_arrow()).map_err(faulty)?;
+        samples::must_not_always_fail(settled, physical, schema.as_arrow())
     }
 }
 

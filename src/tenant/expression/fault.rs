@@ -90,6 +90,9 @@ fn tidy(text: &str) -> (String, Option<(u64, u64)>) {
     while let Some(cut) = PREAMBLES.iter().find_map(|preamble| text.strip_prefix(preamble)) {
         text = cut;
     }
+    if text.ends_with("Cannot cast timezone to different timezone") {
+        return ("the time zone has no such local time, or has it twice".to_owned(), None);
+    }
     if let Some((_, call)) = text.split_once("No function matches the given name and argument types '") {
         let call = call.split('\'').next().unwrap_or(call);
         return (format!("no function fits the types of {}", in_sql_words(call)), None);

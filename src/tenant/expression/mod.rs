@@ -2,7 +2,8 @@
 //!
 //! A text goes through five steps, each its own file: it is parsed and its [`names`] are looked up (here mistakes get their place in the
 //! text and a suggestion); DataFusion plans it; [`literals`] are fitted to the columns that they are compared with; types are coerced
-//! and constants folded; and it becomes a physical expression, an [`Expression`]. The functions that may be called stand in [`functions`].
+//! and constants folded; and it becomes a physical expression, an [`Expression`], with checked [`arithmetic`]. The functions that may be
+//! called stand in [`functions`].
 //!
 //! What a text means does not depend on how records fall into batches (DET-1): a row fails exactly if it fails alone.
 
@@ -12,9 +13,12 @@ pub(super) mod names;
 pub(super) mod functions;
 pub mod types;
 
+pub(super) mod arithmetic;
 pub(super) mod literals;
 
 mod compiled;
+mod samples;
+
 pub(super) mod compiler;
 
 pub use compiled::{Evaluated, EvaluationFault, Expression, evaluate_physical_rows};

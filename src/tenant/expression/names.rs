@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Spanned, Value, ValueWithSpan, Visit,
-    Visitor,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Spanned, UnaryOperator, Value,
+    ValueWithSpan, Visit, Visitor,
 };
 
 use super::fault::{ExpressionFault, as_identifier, closest};
@@ -15,6 +15,12 @@ use super::functions::Functions;
 
 /// Most columns that a message lists.
 const LISTED_MAX: usize = 12;
+
+/// Longest text that padding may make, in characters.
+const PADDED_MAX: u64 = 65_536;
+
+/// Most times that a text may be repeated.
+const REPEATED_MAX: u64 = 100;
 
 /// Which columns an expression sees.
 pub struct Scope<'a> {
@@ -165,9 +171,12 @@ impl Lookup<'_> {
             return self.stop(&call.name, format!("`{name}` is non-deterministic: a replay would give something else"));
         }
         if self.functions.is_scalar(&name) {
-            return match has_wildcard(call) {
-                true => self.stop(&call.name, format!("`*` can only stand in count(*), not in {name}")),
-                false => ControlFlow::Continue(()),
+            if has_wildcard(call) {
+                return self.stop(&call.name, format!("`*` can only stand in count(*), not in {name}"));
+            }
+            return match unbounded(call, &name) {
+                Some(why) => self.stop(&call.name, why),
+                None => ControlFlow::Continue(()),
             };
         }
         // Words such as `user` are parsed as calls without parentheses and may be columns.
@@ -208,6 +217,30 @@ fn names_of_difference<'e>(expression: &'e Expr, names: &mut Vec<&'e Ident>) -> 
         }
         Expr::BinaryOp { left, op: BinaryOperator::Minus, right } => names_of_difference(left, names) && names_of_difference(right, names),
         _ => false,
+    }
+}
+
+/// Why a call could make a text of any length out of a small record; none if its length is bounded by a constant.
+fn unbounded(call: &Function, name: &str) -> Option<String> {
+    let max = match name {
+        "lpad" | "rpad" => PADDED_MAX,
+        "repeat" => REPEATED_MAX,
+        _ => return None,
+    };
+    let FunctionArguments::List(list) = &call.args else { return None };
+    // One that is lacking is told by the planner.
+    let argument = list.args.get(1)?;
+    let length = match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::UnaryOp { op: UnaryOperator::Minus, .. })) => Some(0),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => match &value.value {
+            Value::Number(digits, _) => digits.parse::<u64>().ok(),
+            _ => None,
+        },
+        _ => None,
+    };
+    match length {
+        Some(length) if length <= max => None,
+        _ => Some(format!("`{name}` needs a number from 0 to {max} as its second argument: a record could make a text of any length")),
     }
 }
 

@@ -188,6 +188,21 @@ impl Client {
         }
     }
 
+    /// Gives up everything it has, to join again; without partitions it leaves at once, as the member that is handed back. In the
+    /// midst of a rebalance nothing comes of it.
+    pub fn join_again(&mut self) -> Option<String> {
+        if !self.is_at_rest() {
+            return None;
+        }
+        if self.fetching.is_empty() {
+            self.join = Join::Due;
+            return Some(std::mem::take(&mut self.membership.member));
+        }
+        self.joins_again = true;
+        self.event = Some((Rebalance::Revoked(self.owned().into_iter().collect()), false));
+        None
+    }
+
     /// The worker has answered with `assign`.
     pub fn answer_assigned(&mut self, partitions: impl Iterator<Item = (TopicPartition, i64)>) {
         self.fetching.extend(partitions.map(|(partition, position)| (partition, Fetching { position, is_paused: true })));

@@ -84,6 +84,8 @@ pub struct Cluster {
     pub machines: Vec<Machine>,
     /// No broker answers until then.
     pub outage_until: Duration,
+    /// How often a member has joined again for the sake of a partition without an owner.
+    pub joined_again: u64,
     under_way: Vec<(Duration, Late)>,
     swept: Duration,
     trace: Option<VecDeque<String>>,
@@ -104,6 +106,7 @@ impl Cluster {
             clients: BTreeMap::new(),
             machines: (0..plan.machines).map(|_| Machine::default()).collect(),
             outage_until: Duration::ZERO,
+            joined_again: 0,
             under_way: Vec::new(),
             swept: Duration::ZERO,
             trace: is_traced.then(VecDeque::new),

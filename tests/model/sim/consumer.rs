@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testudo::kafka::{
-    Failure, GroupConsumer, Holding, Offset, Polled, Position, Reaction, Rebalance, RunBuilder, Slice, TopicPartition, Watermarks,
+    Failure, GroupConsumer, Holding, Offset, Polled, Position, Reaction, Rebalance, Roster, RunBuilder, Slice, TopicPartition, Watermarks,
 };
 use testudo::planted::Bug;
 
@@ -235,9 +235,32 @@ impl GroupConsumer for ModelConsumer {
         Some(Position(self.link.shared.cluster().log(partition).next))
     }
 
-    fn unowned(&mut self, _: &[TopicPartition], _: Duration) -> Result<Vec<TopicPartition>, Failure> {
-        // The model's coordinator begins the second round of a rebalance itself, so it leaves nothing without an owner.
-        Ok(Vec::new())
+    fn roster(&mut self) -> Result<Option<Roster>, Failure> {
+        self.local("ask who is in the group")?;
+        let now = self.link.shared.now();
+        let cluster = self.link.shared.cluster();
+        let client = cluster.clients.get(&self.number);
+        let Some(client) = client.filter(|client| client.instance.is_some() && cluster.reaches(client.process, now)) else {
+            return Ok(None);
+        };
+        let (rests, members) = (cluster.group.is_stable(), cluster.group.assignments());
+        Ok(Some(Roster { me: client.membership.member.clone(), rests, members }))
+    }
+
+    fn join_again(&mut self) -> Result<(), Failure> {
+        self.local("join again")?;
+        let now = self.link.shared.now();
+        let mut cluster = self.link.shared.cluster();
+        cluster.note(now, || format!("client {} joins again", self.number));
+        cluster.joined_again += 1;
+        let reaches = cluster.reaches(self.link.process, now);
+        let Some(client) = cluster.clients.get_mut(&self.number) else { return Ok(()) };
+        if let Some(left) = client.join_again()
+            && reaches
+        {
+            cluster.group.leave(&left, now);
+        }
+        Ok(())
     }
 
     fn group(&mut self) -> Result<Membership, Failure> {

@@ -256,6 +256,11 @@ impl Group {
         self.pending.is_empty()
     }
 
+    /// What each member was told that it has.
+    pub fn assignments(&self) -> BTreeMap<String, BTreeSet<TopicPartition>> {
+        self.members.iter().map(|(id, member)| (id.clone(), member.assigned.clone())).collect()
+    }
+
     /// Number of members, dead ones too whose session has not ended.
     pub fn size(&self) -> usize {
         self.members.len()

@@ -37,7 +37,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use faults::Faults;
+use faults::{Fault, Faults};
 use plan::Plan;
 use planted::Planted;
 use run::{Passed, Wrong, run};
@@ -84,6 +84,7 @@ fn first_failure(plans: impl Fn(u64) -> Plan + Sync, from: u64, until: u64) -> (
                             let mut sum = sum.lock().expect("no run panics here");
                             sum.faults += passed.faults;
                             sum.lasted += passed.lasted;
+                            sum.joined_again += passed.joined_again;
                         }
                         Err(wrong) => {
                             let mut found = found.lock().expect("no run panics here");
@@ -118,8 +119,26 @@ fn every_seed_comes_out_exactly_once() {
         report(&plan, wrong);
     }
     let hours = sum.lasted.as_secs() / 3_600;
-    println!("{} seeds, {} faults, {hours} hours of virtual time", until - from, sum.faults);
+    let (faults, again) = (sum.faults, sum.joined_again);
+    println!("{} seeds, {faults} faults, {hours} hours of virtual time; members joined again {again} times", until - from);
     assert!(until - from == 1 || sum.faults > 0, "nothing struck");
+}
+
+/// Crashes of static members leave partitions without an owner, and no rebalance comes by itself: a member has to see it and join again.
+#[test]
+fn static_members_give_every_partition_an_owner_again() {
+    let plan = |seed| {
+        let mut plan = Plan { is_static: true, is_eager: false, faults: Faults::default(), ..Plan::of_seed(seed) };
+        plan.machines = plan.machines.max(2);
+        [Fault::Crash, Fault::Freeze, Fault::Leave].into_iter().for_each(|fault| plan.faults.set(fault, true));
+        plan
+    };
+    let (failure, sum) = first_failure(plan, 0, SEEDS);
+    if let Some((plan, wrong)) = failure {
+        report(&plan, wrong);
+    }
+    println!("members joined again {} times", sum.joined_again);
+    assert!(sum.joined_again > 0, "no partition was ever without an owner");
 }
 
 /// The same plan gives the same run, or nothing could be replayed.

@@ -2,7 +2,7 @@
 //! none may show a result that was not committed, and what is written once stays as it is.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use mongodb::bson::{Bson, Document, Timestamp, doc};
@@ -47,19 +47,24 @@ impl History {
 
     /// Reads all versions until now. `results` is the topic that the windows' collection is fed from, `committed` what is in it.
     pub fn judge(&self, job: &Job<'_>, results: &str, committed: &Records) -> Result<Findings, Failed> {
-        let reading = async { tokio::time::timeout(PATIENCE, self.read(results, committed)).await };
-        job.block_on(reading).map_err(|_| "the change stream did not come to its end")?
+        job.block_on(self.read(results, committed))
     }
 
     async fn read(&self, results: &str, committed: &Records) -> Result<Findings, Failed> {
         self.database.collection::<Document>(END).insert_one(doc! {}).await?;
         let mut events = self.database.watch().start_at_operation_time(self.since).await?;
         let mut versions = Versions { results, committed, places: HashMap::new(), findings: Findings::default() };
+        let mut brought = Instant::now();
         loop {
             let Some(event) = events.next_if_any().await? else {
+                if brought.elapsed() > PATIENCE {
+                    let versions = versions.findings.versions;
+                    return Err(format!("the change stream did not come to its end; it brought {versions} versions").into());
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
+            brought = Instant::now();
             let collection = event.ns.as_ref().and_then(|space| space.coll.clone()).unwrap_or_default();
             match collection.as_str() {
                 END => return Ok(versions.findings),

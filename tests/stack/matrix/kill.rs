@@ -1,6 +1,7 @@
 //! Instance `one` ends without warning: at a point, at a random moment, for want of memory; and what makes it pass each point.
 
-use std::process::{Command, ExitStatus};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -18,6 +19,10 @@ use crate::zoo::send_under;
 pub const NEW_RECORDS: u64 = 200;
 /// Points that a panic in a worker is tried at.
 const PANICS_AT: [&str; 5] = ["restore.ready", "process.half", "commit.sending", "commit.positions_sent", "commit.before_store"];
+/// How a process ends at a failpoint (`src/failpoint.rs`).
+const SIGABRT: i32 = 6;
+/// So often a process is told to end until it passes the point on its way.
+const STOPS_MAX: usize = 3;
 /// How long a process may get along with the memory that it has.
 const STARVED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -34,13 +39,14 @@ impl Play<'_, '_> {
     pub fn die_at(&mut self, point: &Point, hits: u64) -> Result<Instance, Failed> {
         let mut companions = Vec::new();
         for _ in 0..hits {
+            // Those who joined leave before the next one does, in good order or not; the last ones stay.
+            for leaving in companions.drain(..) {
+                self.dismiss(leaving)?;
+            }
             let death = die_at(self.rig, point, self.workers(), &mut self.rng)?;
             self.hits += 1;
             self.note(death.recovery);
-            // Those who joined leave before the next one, in good order or not; the last ones stay.
-            for leaving in std::mem::replace(&mut companions, death.others) {
-                self.dismiss(leaving)?;
-            }
+            companions = death.others;
             if matches!(point.scene, Scene::Restart | Scene::Replay) && self.rng.random_bool(0.5) {
                 // A crash loop, or a life in between.
                 let one = self.back()?;
@@ -122,8 +128,19 @@ fn limit_memory(instance: &Instance) -> Result<(), Failed> {
     }
 }
 
-/// Lets instance `one` live until it dies at the point.
+/// Lets instance `one` live until it dies at the point. One that is told to end while its workers are just being started anew may end
+/// without passing a point of theirs: that is tried again.
 pub fn die_at(rig: &Rig<'_>, point: &Point, workers: usize, rng: &mut Pcg64) -> Result<Death, Failed> {
+    for _ in 0..STOPS_MAX {
+        if let Some(death) = try_to_die_at(rig, point, workers, rng)? {
+            return Ok(death);
+        }
+    }
+    Err(format!("it ended {STOPS_MAX} times in good order without passing {}", point.name).into())
+}
+
+/// `None`: it ended in good order, as it was told to.
+fn try_to_die_at(rig: &Rig<'_>, point: &Point, workers: usize, rng: &mut Pcg64) -> Result<Option<Death>, Failed> {
     if matches!(point.scene, Scene::Restart | Scene::Replay) && rig.progress.committed()? == 0 {
         let first = rig.start("one", "", workers)?;
         rig.wait_for_more(SETTLED)?;
@@ -145,14 +162,19 @@ pub fn die_at(rig: &Rig<'_>, point: &Point, workers: usize, rng: &mut Pcg64) -> 
     if point.scene == Scene::Refused {
         rig.refuse_alerts(false)?;
     }
-    match status.as_ref().map(ExitStatus::success) {
-        Some(false) => Ok(Death { others, recovery: if point.scene == Scene::Join { None } else { first.or(watched) } }),
-        Some(true) => Err(format!("it must die at {}, not end in good order", point.name).into()),
-        None => Err(format!("{} was not passed within {} s", point.name, PATIENCE.as_secs()).into()),
+    let Some(status) = status else {
+        return Err(format!("{} was not passed within {} s", point.name, PATIENCE.as_secs()).into());
+    };
+    let is_at_point = status.signal() == Some(SIGABRT) && one.log().contains(&format!("\"point\":\"{}\"", point.failpoint));
+    match is_at_point {
+        true => Ok(Some(Death { others, recovery: if point.scene == Scene::Join { None } else { first.or(watched) } })),
+        false if point.scene == Scene::Stop && status.success() => Ok(None),
+        false => Err(format!("it must die at {}, not end with {status}", point.name).into()),
     }
 }
 
-/// Does what makes `one` pass the point. Who joined it, and how long its first commit took where it was waited for.
+/// Does what makes `one` pass the point, unless it passes it before: its workers share partitions out among themselves, too, and are
+/// started anew when one of them cannot go on. Who joined it, and how long its first commit took where it was waited for.
 fn enact(
     rig: &Rig<'_>,
     point: &Point,
@@ -168,18 +190,22 @@ fn enact(
             Ok((Vec::new(), None))
         }
         Scene::Join => {
-            rig.wait_until_owner(one)?;
-            Ok((vec![rig.start("two", "", workers)?], None))
+            let joining = if rig.wait_until_owner(one)? { vec![rig.start("two", "", workers)?] } else { Vec::new() };
+            Ok((joining, None))
         }
         Scene::Refused => {
-            let first = rig.progress.first_commit_of(one, before, since)?;
-            rig.refuse_alerts(true)?;
-            Ok((Vec::new(), Some(first)))
+            let first = rig.progress.first_commit_or_end(one, before, since)?;
+            if first.is_some() {
+                rig.refuse_alerts(true)?;
+            }
+            Ok((Vec::new(), first))
         }
         Scene::Stop => {
-            let first = rig.progress.first_commit_of(one, before, since)?;
-            one.signal("-TERM")?;
-            Ok((Vec::new(), Some(first)))
+            let first = rig.progress.first_commit_or_end(one, before, since)?;
+            if first.is_some() {
+                one.signal("-TERM")?;
+            }
+            Ok((Vec::new(), first))
         }
     }
 }

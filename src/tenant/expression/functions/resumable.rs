@@ -15,6 +15,7 @@ use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature};
 
+use super::exact_sum::{self, Exact};
 use super::float_extreme::FloatExtreme;
 use super::float_sum::FloatSum;
 use super::running::{Fold, RunningAccumulator};
@@ -40,13 +41,20 @@ impl Resumable {
     }
 
     /// What stands in for DataFusion's accumulator on this input.
-    fn substitute(&self, input: &DataType) -> Option<Substitute> {
+    fn substitute(&self, input: &DataType, result: &DataType) -> Option<Substitute> {
         let running = |accumulator, parts: [&'static str; 2]| Substitute {
             accumulator,
             state: vec![("count", DataType::Int64), (parts[0], DataType::Float64), (parts[1], DataType::Float64)],
         };
         let extreme = |accumulator, name| Substitute { accumulator, state: vec![(name, input.clone())] };
+        let exact = |exact| {
+            let total = exact_sum::total_type(input)?;
+            let state = vec![(exact_sum::PARTS[0], DataType::Int64), (exact_sum::PARTS[1], total)];
+            Some(Substitute { accumulator: exact_sum::accumulator(exact, input, result)?, state })
+        };
         Some(match (self.inner.name(), input) {
+            ("sum", DataType::Int64 | DataType::UInt64 | DataType::Decimal128(..) | DataType::Decimal256(..)) => exact(Exact::Sum)?,
+            ("avg", DataType::Decimal128(..) | DataType::Decimal256(..)) => exact(Exact::Average)?,
             ("sum", DataType::Float64) => running(RunningAccumulator::boxed(FloatSum::sum), FloatSum::PARTS),
             ("avg", DataType::Float64) => running(RunningAccumulator::boxed(FloatSum::average), FloatSum::PARTS),
             ("var", _) => running(RunningAccumulator::boxed(Variance::sample), Variance::PARTS),
@@ -122,7 +130,7 @@ impl AggregateUDFImpl for Resumable {
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let input = args.input_fields.first().map_or(&DataType::Null, |field| field.data_type());
-        if let Some(Substitute { state, .. }) = self.substitute(input) {
+        if let Some(Substitute { state, .. }) = self.substitute(input, args.return_field.data_type()) {
             let name = args.name;
             return Ok(state.into_iter().map(|(part, of)| Arc::new(Field::new(format_state_name(name, part), of, true))).collect());
         }
@@ -133,12 +141,13 @@ impl AggregateUDFImpl for Resumable {
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
         let input = args.expr_fields.first().map_or(&DataType::Null, |field| field.data_type());
-        !args.is_distinct && (self.substitute(input).is_some() || self.inner.groups_accumulator_supported(args))
+        !args.is_distinct
+            && (self.substitute(input, args.return_field.data_type()).is_some() || self.inner.groups_accumulator_supported(args))
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         let input = args.expr_fields.first().map_or(&DataType::Null, |field| field.data_type());
-        if let Some(Substitute { accumulator, .. }) = self.substitute(input) {
+        if let Some(Substitute { accumulator, .. }) = self.substitute(input, args.return_field.data_type()) {
             return Ok(accumulator);
         }
         let native = self.native_state_types(&args)?;
