@@ -181,7 +181,12 @@ impl Stack {
     /// When it does not answer or refuses.
     pub fn step_down_mongod(&self, away: Duration) -> anyhow::Result<()> {
         let port = self.settings.ports.mongod;
-        block_on(async || mongod::step_down(port, away).await)
+        let service = &self.servers.mongod;
+        block_on(async || {
+            // It may not have been elected again since the last time.
+            service.until_ready(async || mongod::is_answering(port).await).await?;
+            mongod::step_down(port, away).await
+        })
     }
 
     fn broker(&self, number: usize) -> anyhow::Result<&Service> {

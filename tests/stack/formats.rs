@@ -192,10 +192,7 @@ fn event(battery: &str, more: &str) -> String {
 fn validated(stack: &Stack) -> Result<(), Failed> {
     // What a version may leave out is written as null or a number, and read as either.
     let job = job(stack, "json-schema", "")?;
-    std::fs::write(
-        job.path(&format!("avro/{}-value.avsc", job.topic("in"))),
-        EVENT.replace(r#"{"name":"level","type":"double","default":0.5}"#, r#"{"name":"level","type":["null","double"],"default":null}"#),
-    )?;
+    make_level_nullable(&job)?;
     let first = register(&job, "in", SchemaKind::Json, FIRST)?;
     let second = register(&job, "in", SchemaKind::Json, &second())?;
     let (code, shown) = tenant_command(&job, &["schema", "check"])?;
@@ -240,13 +237,17 @@ fn validated(stack: &Stack) -> Result<(), Failed> {
     job.audit()
 }
 
+/// Has the reader take a level that is not there for null: a JSON Schema's optional property may be absent.
+fn make_level_nullable(job: &Job<'_>) -> Result<(), Failed> {
+    let nullable = r#"{"name":"level","type":["null","double"],"default":null}"#;
+    let reader = EVENT.replace(r#"{"name":"level","type":"double","default":0.5}"#, nullable);
+    Ok(std::fs::write(job.path(&format!("avro/{}-value.avsc", job.topic("in"))), reader)?)
+}
+
 /// A schema that refers to one of another subject, which refers to a third; and one whose reference is gone.
 fn resting(stack: &Stack) -> Result<(), Failed> {
     let job = job(stack, "json-schema", "")?;
-    std::fs::write(
-        job.path(&format!("avro/{}-value.avsc", job.topic("in"))),
-        EVENT.replace(r#"{"name":"level","type":"double","default":0.5}"#, r#"{"name":"level","type":["null","double"],"default":null}"#),
-    )?;
+    make_level_nullable(&job)?;
     let draft = r#""$schema": "http://json-schema.org/draft-07/schema#""#;
     let names = format!(r#"{{{draft}, "definitions": {{"short": {{"type": "string", "maxLength": 5}}}}}}"#);
     register(&job, "names", SchemaKind::Json, &names)?;
@@ -287,10 +288,7 @@ fn resting(stack: &Stack) -> Result<(), Failed> {
 
 fn held(stack: &Stack) -> Result<(), Failed> {
     let job = job(stack, "json-schema", "on_new_schema = \"hold\"")?;
-    std::fs::write(
-        job.path(&format!("avro/{}-value.avsc", job.topic("in"))),
-        EVENT.replace(r#"{"name":"level","type":"double","default":0.5}"#, r#"{"name":"level","type":["null","double"],"default":null}"#),
-    )?;
+    make_level_nullable(&job)?;
     let first = register(&job, "in", SchemaKind::Json, FIRST)?;
     framed(&job, first, &event("2900", ""))?;
     job.drain()?;
