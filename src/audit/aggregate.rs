@@ -7,7 +7,7 @@ use datafusion_sql::sqlparser::ast::{self, DuplicateTreatment, FunctionArg, Func
 
 use super::cast::{Failed, cast, fits};
 use super::eval::Expr;
-use super::sql::{Column, Unaudited, argument_exprs, compile_parsed};
+use super::sql::{Column, Typed, Unaudited, argument_exprs, compile_parsed};
 use super::sums::{Neumaier, Welford, Whole};
 use super::types::{PRECISION_MAX, Type};
 use super::value::Value;
@@ -15,8 +15,6 @@ use super::value::Value;
 /// An aggregate call.
 #[derive(Clone, Debug)]
 pub struct Aggregate {
-    /// The call as SQL.
-    pub sql: String,
     /// The type of its value.
     pub kind: Type,
     function: Function,
@@ -43,9 +41,10 @@ enum Function {
     Last,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Order {
     expr: Expr,
+    kind: Type,
     is_descending: bool,
     nulls_first: bool,
 }
@@ -127,14 +126,37 @@ impl Aggregate {
             };
             for by in columns_of_order {
                 let is_descending = by.options.asc == Some(false);
-                let expr = compile_parsed(&by.expr, columns)?.expr;
-                order.push(Order { expr, is_descending, nulls_first: by.options.nulls_first.unwrap_or(is_descending) });
+                let Typed { expr, kind } = compile_parsed(&by.expr, columns)?;
+                order.push(Order { expr, kind, is_descending, nulls_first: by.options.nulls_first.unwrap_or(is_descending) });
             }
         }
         let filter = call.filter.as_deref().map(|filter| Ok::<_, Unaudited>(compile_parsed(filter, columns)?.expr)).transpose()?;
         let kind = result_type(function, argument.as_ref().map(|(_, kind)| *kind)).ok_or_else(unknown)?;
         let is_distinct = matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct));
-        Ok(Self { sql: call.to_string(), kind, function, argument, filter, order, is_distinct })
+        Ok(Self { kind, function, argument, filter, order, is_distinct })
+    }
+
+    /// Whether another call is the same one, however both are spelled.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.function, self.is_distinct) == (other.function, other.is_distinct)
+            && (&self.argument, &self.filter, &self.order) == (&other.argument, &other.filter, &other.order)
+    }
+
+    /// How many values of a text or bytes type a window keeps for it.
+    pub fn kept(&self) -> usize {
+        let kinds = self.argument.iter().map(|(_, kind)| *kind).chain(self.order.iter().map(|by| by.kind));
+        if self.keeps_values() { kinds.filter(|kind| kind.is_text_or_bytes()).count() } else { 0 }
+    }
+
+    /// Bytes of the longest text or bytes value that a window would keep of a contribution.
+    pub fn kept_bytes(&self, contribution: &Contribution) -> usize {
+        let values = contribution.order.iter().chain([&contribution.value]);
+        let longest = values.map(Value::text_or_bytes_length).max().unwrap_or(0);
+        if self.keeps_values() && contribution.is_taken { longest } else { 0 }
+    }
+
+    fn keeps_values(&self) -> bool {
+        matches!(self.function, Function::Min | Function::Max | Function::First | Function::Last)
     }
 
     /// What a record gives; evaluated before anything is folded, so that a failure leaves no trace.

@@ -28,7 +28,7 @@ pub enum Comparison {
 }
 
 /// An expression whose operands have the types that its operators need.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
     /// A constant.
     Literal(Value),

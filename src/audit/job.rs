@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use apache_avro::Schema;
 
-use super::aggregate::Aggregate;
+use super::aggregate::{Aggregate, Contribution};
 use super::datum::Shape;
 use super::resolve::column_type;
 use super::sql::{Column, Typed, Unaudited, compile, compile_select};
 use super::time::Unit;
 use super::types::Type;
-use super::value::avro_name;
+use super::value::{Value, avro_name};
 use crate::kafka::partitioner::Partitioner;
 use crate::tenant;
 
@@ -23,6 +23,9 @@ const SYSTEM_COLUMNS: [(&str, Type); 5] = [
     ("_timestamp", Type::Timestamp(Unit::Milli, true)),
     ("_time", Type::Timestamp(Unit::Micro, true)),
 ];
+
+/// Most bytes of texts and bytes values that a window keeps for one key and start, in equal shares.
+const KEPT_BYTES_MAX: usize = 393_216;
 
 /// A tenant file as text, before anything in it is compiled: what [`Job::compile`] starts from.
 #[derive(Clone, Debug, Default)]
@@ -231,6 +234,8 @@ pub struct Window {
     pub by: Vec<Typed>,
     /// The aggregates that the select columns need.
     pub aggregates: Vec<Aggregate>,
+    /// Most bytes of a text or bytes value that it keeps.
+    pub kept_value_bytes_max: usize,
     /// The select columns with their names, over key columns, start, end and aggregates.
     pub select: Vec<(String, Typed)>,
     /// Select columns that are not audited, by the names that Avro gives them.
@@ -346,7 +351,17 @@ impl Window {
                 }
             }
         }
-        Ok(Self { declared: declared.clone(), stage: stage.into(), filter, by, aggregates, select, left_out })
+        let of_key = by.iter().filter(|typed| typed.kind.is_text_or_bytes()).count();
+        let kept = of_key + aggregates.iter().map(Aggregate::kept).sum::<usize>();
+        let kept_value_bytes_max = KEPT_BYTES_MAX / kept.max(1);
+        Ok(Self { declared: declared.clone(), stage: stage.into(), filter, by, aggregates, kept_value_bytes_max, select, left_out })
+    }
+
+    /// Whether a record has a text or bytes value that is too long to be kept.
+    pub fn is_too_large(&self, by: &[Value], contributions: &[Contribution]) -> bool {
+        let of_key = by.iter().map(Value::text_or_bytes_length);
+        let of_aggregates = self.aggregates.iter().zip(contributions).map(|(aggregate, contribution)| aggregate.kept_bytes(contribution));
+        of_key.chain(of_aggregates).any(|bytes| bytes > self.kept_value_bytes_max)
     }
 
     /// Start of the window that an event time falls in.

@@ -312,6 +312,9 @@ impl<'a> Recompute<'a> {
         if window.is_closed(start_us, stream_time) {
             return self.refuse(record, &window.stage, vec!["late"]);
         }
+        if window.is_too_large(&by, &contributions) {
+            return self.refuse(record, &window.stage, vec!["value-too-large"]);
+        }
         let key = result_key(&window.by, &by);
         let place = self.place_of(&window.declared.topic, &key);
         let id = WindowId { window: index, origin: record.partition.clone(), start_us, key };

@@ -318,7 +318,7 @@ impl Compiler<'_, '_> {
         {
             let aggregate = Aggregate::compile(&name, function, scope.source)?;
             let kind = aggregate.kind;
-            let known = scope.aggregates.iter().position(|known| known.sql == aggregate.sql);
+            let known = scope.aggregates.iter().position(|known| known.is_same(&aggregate));
             let index = known.unwrap_or_else(|| {
                 scope.aggregates.push(aggregate);
                 scope.aggregates.len() - 1

@@ -52,6 +52,11 @@ impl Type {
         matches!(self, Self::Int | Self::Long)
     }
 
+    /// Whether this is the type of texts or of bytes.
+    pub fn is_text_or_bytes(self) -> bool {
+        matches!(self, Self::Text | Self::Bytes)
+    }
+
     /// The decimal type that holds any number of this type in a comparison.
     fn as_decimal(self) -> Option<(u8, i8)> {
         match self {

@@ -77,6 +77,15 @@ impl Value {
         }
     }
 
+    /// The length of a text or of bytes in bytes, of everything else 0.
+    pub fn text_or_bytes_length(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+
     /// Appends bytes that are equal exactly when the values are: floats by their bits, integers of either width alike,
     /// decimals by their number, UUIDs as their text, records by field name.
     pub fn canonical(&self, bytes: &mut Vec<u8>) {

@@ -9,10 +9,15 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::expression::Expression;
+use super::expression::types::is_text_or_bytes;
 use super::generation::Generation;
 use super::subject::SubjectNaming;
 use crate::avro::{ReaderSchema, SchemaKind};
 use crate::kafka::partitioner::Partitioner;
+
+/// Most bytes of texts and bytes values that a window keeps for one key and start. They stand in one changelog record, of which a broker
+/// takes 1 MiB, and the key's encoding doubles zero bytes.
+pub const KEPT_BYTES_MAX: usize = 384 * 1024;
 
 /// One tenant's job.
 #[derive(Debug)]
@@ -264,6 +269,16 @@ pub struct Window {
     pub output: SchemaRef,
 }
 
+impl Window {
+    /// Most bytes of each text or bytes value that the window keeps: an equal share of [`KEPT_BYTES_MAX`]. Changes only with the
+    /// window's identity.
+    pub fn kept_value_bytes_max(&self) -> usize {
+        let of_key = self.by.iter().filter(|column| is_text_or_bytes(column.expression.data_type())).count();
+        let of_aggregates: usize = self.aggregates.iter().map(|aggregate| aggregate.kept.len()).sum();
+        KEPT_BYTES_MAX / (of_key + of_aggregates).max(1)
+    }
+}
+
 /// One part of a window's key.
 #[derive(Debug)]
 pub struct GroupColumn {
@@ -291,6 +306,8 @@ pub struct Aggregate {
     pub function: Arc<AggregateFunctionExpr>,
     /// Arguments over the source's columns, then its ordering columns: what the accumulator's `update_batch` wants.
     pub arguments: Vec<Arc<dyn PhysicalExpr>>,
+    /// Which of `arguments` are texts or bytes that the state keeps.
+    pub kept: Vec<usize>,
     /// `FILTER (WHERE …)`, over the source's columns.
     pub filter: Option<Expression>,
     /// Where the aggregate's state stands in [`Window::state`].

@@ -5,6 +5,7 @@ mod cases;
 mod clock_jumps;
 mod extremes;
 mod harness;
+mod kept;
 mod licences;
 mod restore;
 mod rig;

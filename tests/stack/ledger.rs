@@ -64,10 +64,11 @@ fn transactions(job: &Job<'_>) -> Result<Vec<Transaction>, Failed> {
 fn whole(stack: &Stack) -> Result<(), Failed> {
     let job = Job::zoo(stack, 4)?;
     let schema = job.register(&job.topic("in"), READING)?;
-    job.emulate(schema, 1, 20_000, None, &[(Wrong::Truncated, 0.05)])?;
+    job.emulate(schema, 1, 10_000, None, &[(Wrong::Truncated, 0.05)])?;
     let first = job.start("one", &SMALL_EPOCHS)?;
     job.wait_committed(4_000)?;
     first.kill()?;
+    job.emulate(schema, 2, 10_000, None, &[(Wrong::Truncated, 0.05)])?;
     let second = job.start("two", &SMALL_EPOCHS)?;
     job.wait_committed(12_000)?;
     second.terminate()?;
@@ -84,7 +85,7 @@ fn whole(stack: &Stack) -> Result<(), Failed> {
         let id = format!("{}-{instance}-", job.name);
         transactions.iter().any(|transaction| transaction.transactional_id.starts_with(&id))
     };
-    assert!(is_by("one") && is_by("two"), "the first was killed, and the second told to stop, in the midst of it");
+    assert!(is_by("one") && is_by("two"), "both have taken their part");
     assert_eq!((first.program.as_str(), first.schema_ids.as_slice()), (env!("CARGO_PKG_VERSION"), [schema.0].as_slice()));
     job.audit()
 }

@@ -83,7 +83,7 @@ const LONG: &[&[Test]] =
 const LONG_CALM: &[&[Test]] = &[damage::TESTS, mishaps::TESTS];
 
 /// So many of the calm ones at a time, unless `--test-threads` says otherwise; they wait more than they work.
-const CALM_THREADS: usize = 4;
+const CALM_THREADS: usize = 6;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::from_args();

@@ -3,6 +3,7 @@
 
 pub mod alert;
 pub mod groups;
+mod kept;
 mod key_text;
 pub mod results;
 pub mod sealed;

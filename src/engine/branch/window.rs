@@ -13,6 +13,7 @@ use bytes::Bytes;
 use datafusion_common::DataFusionError;
 
 use super::groups::Groups;
+use super::kept::TooLarge;
 use super::results::{self, Finished};
 use super::sealed::{KeyBuffer, SealedPartition, SealedWindows};
 use super::time::{closes_at, last_closed_start, window_start};
@@ -126,10 +127,11 @@ impl WindowBranch {
             false => filter_record_batch(&admitted.rows, &passed).map_err(|error| self.compute(error))?,
         };
         let mut failed = vec![None; origins.len()];
-        let keys = self.evaluate_keys(&rows, &mut failed)?;
-        let arguments = self.evaluate_arguments(&rows, &mut failed)?;
+        let mut too_large = TooLarge::new(self.declared().kept_value_bytes_max());
+        let keys = self.evaluate_keys(&rows, &mut failed, &mut too_large)?;
+        let arguments = self.evaluate_arguments(&rows, &mut failed, &mut too_large)?;
         let before = self.groups.len();
-        let (kept, numbers) = self.assign_groups(run, admitted, stream_times_us, &origins, &keys, failed, refused)?;
+        let (kept, numbers) = self.assign_groups(run, admitted, stream_times_us, &origins, &keys, failed, too_large, refused)?;
         self.load_stored(before, store)?;
         let arguments = match kept.len() == origins.len() {
             true => arguments,
@@ -138,7 +140,12 @@ impl WindowBranch {
         self.groups.fold(&arguments, &numbers).map_err(|error| self.aggregate(error))
     }
 
-    fn evaluate_keys(&self, rows: &RecordBatch, failed: &mut [Option<String>]) -> Result<keys::KeyColumns, BranchFault> {
+    fn evaluate_keys(
+        &self,
+        rows: &RecordBatch,
+        failed: &mut [Option<String>],
+        too_large: &mut TooLarge,
+    ) -> Result<keys::KeyColumns, BranchFault> {
         let columns: Vec<ArrayRef> = self
             .declared()
             .by
@@ -146,13 +153,19 @@ impl WindowBranch {
             .map(|column| {
                 let evaluated = column.expression.evaluate_rows(rows);
                 note_failures(evaluated.failed, failed);
+                too_large.look_through(&column.name, &evaluated.values, None);
                 evaluated.values
             })
             .collect();
         keys::KeyColumns::new(&columns).map_err(|error| self.compute(error))
     }
 
-    fn evaluate_arguments(&self, rows: &RecordBatch, failed: &mut [Option<String>]) -> Result<Vec<Arguments>, BranchFault> {
+    fn evaluate_arguments(
+        &self,
+        rows: &RecordBatch,
+        failed: &mut [Option<String>],
+        too_large: &mut TooLarge,
+    ) -> Result<Vec<Arguments>, BranchFault> {
         let mut all = Vec::with_capacity(self.declared().aggregates.len());
         for aggregate in &self.declared().aggregates {
             let mut values = Vec::with_capacity(aggregate.arguments.len());
@@ -170,12 +183,15 @@ impl WindowBranch {
                     Some(evaluated.values.as_boolean_opt().ok_or_else(wrong)?.clone())
                 }
             };
+            for at in &aggregate.kept {
+                too_large.look_through(&aggregate.sql, &values[*at], only.as_ref());
+            }
             all.push((values, only));
         }
         Ok(all)
     }
 
-    /// The group of each row that is neither failed, key-less nor late; the rows kept, and their groups' numbers.
+    /// The group of each row that is neither failed, key-less, late nor too large; the rows kept, and their groups' numbers.
     #[expect(clippy::too_many_arguments, reason = "the facts about one run, all needed at once")]
     fn assign_groups(
         &mut self,
@@ -185,6 +201,7 @@ impl WindowBranch {
         origins: &[usize],
         keys: &keys::KeyColumns,
         failed: Vec<Option<String>>,
+        mut too_large: TooLarge,
         refused: &mut Vec<Rejection>,
     ) -> Result<(Vec<usize>, Vec<usize>), BranchFault> {
         let place = self.place(&run.partition)?;
@@ -208,6 +225,10 @@ impl WindowBranch {
                 let detail =
                     format!("the window [{start_us}, {}) µs closed {behind_s} s of stream time ago", start_us.saturating_add(size_us));
                 refused.push(refusal(admitted, *origin, &self.stage, "late", detail));
+                continue;
+            }
+            if let Some(detail) = too_large.take(row) {
+                refused.push(refusal(admitted, *origin, &self.stage, "value-too-large", detail));
                 continue;
             }
             let timestamp_ms = run.timestamps_ms()[admitted.records[*origin] as usize];

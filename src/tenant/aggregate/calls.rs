@@ -6,13 +6,13 @@ use arrow::datatypes::{Field, SchemaRef};
 use datafusion_common::{DFSchemaRef, DataFusionError};
 use datafusion_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion_expr::{Expr, ExprSchemable};
-use datafusion_physical_expr::PhysicalSortExpr;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion_sql::sqlparser::ast;
 
 use super::select::{Warnings, divisions};
 use crate::tenant::expression::compiler::{must_be_boolean, planning_schema};
-use crate::tenant::expression::types::{plain_type, sql_type};
+use crate::tenant::expression::types::{is_text_or_bytes, plain_type, sql_type};
 use crate::tenant::expression::{Compiler, ExpressionFault, arithmetic, literals};
 use crate::tenant::model::Aggregate;
 
@@ -109,7 +109,8 @@ impl<'c> Calls<'c> {
         self.add_state(&function).map_err(faulty)?;
         let mut arguments = function.expressions();
         arguments.extend(function.order_bys().iter().map(|order| order.expr.clone()));
-        Ok(Aggregate { sql: call.to_string(), function: Arc::new(function), arguments, filter, state: from..self.state.len() })
+        let kept = kept(settled.func.name(), &arguments, &self.source).map_err(faulty)?;
+        Ok(Aggregate { sql: call.to_string(), function: Arc::new(function), arguments, kept, filter, state: from..self.state.len() })
     }
 
     /// Names the state's fields so that they are Avro names, and unique: `a0_count`, `a0_mean`, `a0_m2`.
@@ -126,6 +127,20 @@ impl<'c> Calls<'c> {
         }
         Ok(())
     }
+}
+
+/// Which of an aggregate's arguments are texts or bytes that its state keeps.
+fn kept(name: &str, arguments: &[Arc<dyn PhysicalExpr>], source: &SchemaRef) -> Result<Vec<usize>, DataFusionError> {
+    let mut kept = Vec::new();
+    if !matches!(name, "min" | "max" | "first_value" | "last_value") {
+        return Ok(kept);
+    }
+    for (at, argument) in arguments.iter().enumerate() {
+        if is_text_or_bytes(&argument.data_type(source)?) {
+            kept.push(at);
+        }
+    }
+    Ok(kept)
 }
 
 /// Refuses calls whose aggregate would not go on exactly from its state, or whose state has no bound (DET-1).

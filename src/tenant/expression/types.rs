@@ -52,6 +52,12 @@ pub fn plain_type(of: &DataType) -> DataType {
     }
 }
 
+/// Whether values are texts or bytes; Avro's `fixed` is bytes.
+pub fn is_text_or_bytes(of: &DataType) -> bool {
+    use DataType as T;
+    matches!(of, T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_))
+}
+
 /// Arrow's type names in a message replaced by SQL's.
 pub fn in_sql_words(message: &str) -> String {
     let mut words = String::with_capacity(message.len());
