@@ -2,6 +2,7 @@
 //! round run at once. How long each test took is told at the end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,10 @@ use crate::Test;
 
 /// So many of the slowest tests are told.
 const SLOWEST: usize = 20;
+/// Where the machine was busier, in percent, no test is begun beside those that have to be.
+const BUSY_MAX: u64 = 70;
+/// For so long: what a test costs shows only after its start.
+const LOOKED_AT_FOR: Duration = Duration::from_secs(4);
 
 /// A lane: tests that may disturb each other take turns in one, tests that disturb those of another lane have a stack of their own.
 pub struct Lane {
@@ -21,8 +26,8 @@ pub struct Lane {
     pub name: &'static str,
     /// Which stack its tests work on; lanes with the same number share one.
     pub stack: usize,
-    /// So many of them at a time.
-    pub at_a_time: usize,
+    /// So many of them at a time: always the least, up to the most while the machine has time.
+    pub at_a_time: RangeInclusive<usize>,
     /// Its tests, those that take longest first.
     pub tests: Vec<Test>,
 }
@@ -91,30 +96,57 @@ impl Report {
 }
 
 /// Whose turn it is in a lane.
-#[derive(Default)]
 struct Turns {
-    at_a_time: usize,
+    at_a_time: RangeInclusive<usize>,
     state: Mutex<Turn>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Turn {
     next: usize,
     running: usize,
+    /// From when on the machine is looked at, and what it had done by then.
+    since: (Instant, Busy),
+}
+
+impl Turn {
+    fn look_again(&mut self) {
+        self.since = (Instant::now(), Busy::now());
+    }
+
+    /// Whether one more may run.
+    fn has_room(&mut self, at_a_time: &RangeInclusive<usize>) -> bool {
+        if self.running < *at_a_time.start() {
+            return true;
+        }
+        if self.running >= *at_a_time.end() || self.since.0.elapsed() < LOOKED_AT_FOR {
+            return false;
+        }
+        let busy = Busy::now().since(&self.since.1);
+        self.look_again();
+        busy <= BUSY_MAX
+    }
 }
 
 /// A test that has its turn; the end of it is the next one's beginning.
 struct Running<'t>(&'t Turns);
 
 impl Turns {
+    fn new(at_a_time: RangeInclusive<usize>) -> Self {
+        let turn = Turn { next: 0, running: 0, since: (Instant::now(), Busy::now()) };
+        Self { at_a_time, state: Mutex::new(turn), changed: Condvar::new() }
+    }
+
     /// Waits until the test of this number may run.
     fn wait_for(&self, number: usize) -> Running<'_> {
-        let state = self.state();
-        let must_wait = |turn: &mut Turn| turn.next != number || turn.running >= self.at_a_time;
-        let mut turn = self.changed.wait_while(state, must_wait).unwrap_or_else(PoisonError::into_inner);
+        let is_not_next = |turn: &mut Turn| turn.next != number;
+        let mut turn = self.changed.wait_while(self.state(), is_not_next).unwrap_or_else(PoisonError::into_inner);
+        while !turn.has_room(&self.at_a_time) {
+            turn = self.changed.wait_timeout(turn, LOOKED_AT_FOR).unwrap_or_else(PoisonError::into_inner).0;
+        }
         turn.next += 1;
         turn.running += 1;
+        turn.look_again();
         self.changed.notify_all();
         Running(self)
     }
@@ -178,7 +210,7 @@ fn one_round(arguments: &Arguments, lanes: Vec<Lane>, stacks: &BTreeMap<usize, S
     let times = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     for lane in lanes {
-        let turns = Arc::new(Turns { at_a_time: lane.at_a_time, ..Turns::default() });
+        let turns = Arc::new(Turns::new(lane.at_a_time));
         for (number, (name, test)) in lane.tests.into_iter().enumerate() {
             let (turns, stack, times, lane) = (turns.clone(), stacks[&lane.stack].stack.clone(), times.clone(), lane.name);
             trials.push(Trial::test(name, move || {

@@ -35,6 +35,8 @@ mod storm;
 mod wire;
 mod zoo;
 
+use std::ops::RangeInclusive;
+
 use lanes::Lane;
 use libtest_mimic::{Arguments, Failed};
 use testudo::stack::Stack;
@@ -83,22 +85,27 @@ const LONG: &[&[Test]] =
 const LONG_CALM: &[&[Test]] = &[damage::TESTS, mishaps::TESTS];
 
 /// So many of the calm ones at a time, unless `--test-threads` says otherwise; they wait more than they work.
-const CALM_THREADS: usize = 6;
+const CALM_THREADS: RangeInclusive<usize> = 3..=8;
+/// One by one.
+const ONE: RangeInclusive<usize> = 1..=1;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::from_args();
     let lane = |name, stack, at_a_time, tests: &[&[Test]]| Lane { name, stack, at_a_time, tests: tests.concat() };
     let rounds = match matrix::full::repeat() {
         Some(_) => {
-            vec![vec![lane("damage", 0, CALM_THREADS, LONG_CALM), lane("rival", 0, 1, &[hijack::TESTS])], vec![lane("long", 0, 1, LONG)]]
+            vec![
+                vec![lane("damage", 0, CALM_THREADS, LONG_CALM), lane("rival", 0, ONE, &[hijack::TESTS])],
+                vec![lane("long", 0, ONE, LONG)],
+            ]
         }
         None => vec![
             vec![
-                lane("calm", 0, arguments.test_threads.unwrap_or(CALM_THREADS), CALM),
-                lane("in turn", 0, 1, IN_TURN),
-                lane("rough", 1, 1, ROUGH),
+                lane("calm", 0, arguments.test_threads.map_or(CALM_THREADS, |threads| threads..=threads), CALM),
+                lane("in turn", 0, ONE, IN_TURN),
+                lane("rough", 1, ONE, ROUGH),
             ],
-            vec![lane("timed", 0, 1, TIMED)],
+            vec![lane("timed", 0, ONE, TIMED)],
         ],
     };
     if arguments.list {

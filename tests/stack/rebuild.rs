@@ -138,7 +138,7 @@ fn removed(job: &Job<'_>, generation: u32) -> Result<(), Failed> {
 fn killed_anywhere(stack: &Stack) -> Result<(), Failed> {
     let job = Job::zoo(stack, 2)?;
     let schema = job.register(&job.topic("in"), READING)?;
-    job.emulate(schema, 5, 20_000, None, &[])?;
+    job.emulate(schema, 5, 8_000, None, &[])?;
     job.drain()?;
     let alerts = job.read(&job.topic("alert"))?.len();
     assert!(alerts > 0 && job.documents("zoo_analytics")? > 0);

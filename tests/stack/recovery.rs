@@ -19,7 +19,7 @@ pub const TESTS: &[Test] =
     &[("c55_killed_at_half_with_event_times_of_2023", |stack| old_event_times(stack, 100_000, 10_000, &SMALL_EPOCHS))];
 
 pub const TIMED_TESTS: &[Test] = &[
-    ("restart_takes_as_long_with_much_state_as_with_little", |stack| restarts(stack, &[10_000, 100_000], 3).map(|_| ())),
+    ("restart_takes_as_long_with_much_state_as_with_little", |stack| restarts(stack, &[5_000, 50_000], 3).map(|_| ())),
     ("takeover_is_bounded_by_the_time_outs", |stack| takeover(stack).map(|_| ())),
 ];
 
