@@ -39,6 +39,8 @@ impl Comparison<'_> {
         let positions = &self.observed.positions;
         let committed = positions.iter().filter(|position| position.committed.is_some()).count();
         self.report.row("positions", committed, committed);
+        let rest = &self.observed.history;
+        let windows = rest.of_windows(self.declaration.generation.number);
         for position in positions {
             match position.committed {
                 Some(committed) if committed > position.end => {
@@ -51,7 +53,8 @@ impl Comparison<'_> {
                 }
                 _ => {}
             }
-            if position.start > self.observed.history.input_from(&position.partition) && position.committed.is_some() {
+            let asked_from = rest.input_from(&position.partition).min(windows.input_from(&position.partition));
+            if position.start > asked_from && position.committed.is_some() {
                 self.report.warnings.push(format!(
                     "{}: records below {} are gone, what they made cannot be recomputed",
                     position.partition, position.start

@@ -59,6 +59,8 @@ pub struct Reset {
     pub inputs: BTreeMap<TopicPartition, i64>,
     /// Where outputs, dead letters and ledger ended then.
     pub outputs: BTreeMap<TopicPartition, i64>,
+    /// The generation that began again: the next one is computed from the first records on.
+    pub generation: u32,
     /// Who and when.
     pub deed: Deed,
 }
@@ -118,6 +120,7 @@ impl History {
 
     fn begin_again(&mut self, value: &Value) -> Option<()> {
         let inputs = positions(value["detail"]["new_positions"].as_object()?)?;
+        let generation = u32::try_from(value["detail"]["generation"].as_u64().unwrap_or(1)).ok()?;
         let outputs = match value["detail"]["outputs"].as_object() {
             Some(ends) => positions(ends)?,
             None => {
@@ -127,7 +130,7 @@ impl History {
             }
         };
         *self = Self {
-            reset: Some(Reset { inputs, outputs, deed: deed(value) }),
+            reset: Some(Reset { inputs, outputs, generation, deed: deed(value) }),
             warnings: std::mem::take(&mut self.warnings),
             ..Self::default()
         };
@@ -165,10 +168,11 @@ impl History {
         self
     }
 
-    /// What one generation left out of its windows, and of its ledger, and what it lost.
+    /// What one generation left out of its windows, and of its ledger, what it lost, and where it began again.
     pub fn of_windows(&self, generation: u32) -> Self {
         let mut history = self.clone().with_losses_of(generation);
         history.skips.retain(|skip| skip.generation == generation);
+        history.reset = history.reset.filter(|reset| reset.generation >= generation);
         history
     }
 
@@ -183,6 +187,11 @@ impl History {
     pub fn leaves_out(&self, place: &Place) -> bool {
         let is_it = |skip: &Skip| !skip.is_aside && skip.partition == place.partition && (skip.from..skip.to).contains(&place.offset);
         place.offset < self.input_from(&place.partition) || self.skips.iter().any(is_it)
+    }
+
+    /// Whether the record at an offset is behind where the tenant began again, and in no skip.
+    pub fn reads(&self, partition: &TopicPartition, offset: i64) -> bool {
+        offset >= self.input_from(partition) && self.skip_of(partition, offset).is_none()
     }
 
     /// The skip that an offset is in.
@@ -303,6 +312,21 @@ mod tests {
         assert_eq!(rest.not_skipped(&partition, 0, 50), [0..5, 9..40, 41..50]);
         assert!(history.leaves_out(&place(5)) && history.leaves_out(&place(40)) && !history.leaves_out(&place(20)));
         assert_eq!(history.notes()[1], "in/0: 20 to 29 skipped in generation 2 alone by ada on ops1 at 2026-01-01T00:00:00+00:00");
+    }
+
+    #[test]
+    fn a_reset_is_of_the_generation_that_began_again_and_of_what_is_no_windows() {
+        let partition = TopicPartition::new("in", 0);
+        let mut history = History::default();
+        let began = |history: &History, generation| history.of_windows(generation).input_from(&partition);
+
+        history.push(&event("reset", json!({ "new_positions": { "in/0": 100 }, "outputs": {} })));
+        let (windows, rest) = (history.of_windows(2), history.of_the_rest());
+        assert_eq!((began(&history, 1), began(&history, 2), rest.input_from(&partition)), (100, 0, 100));
+        assert!(windows.reads(&partition, 50) && !rest.reads(&partition, 50) && rest.reads(&partition, 100));
+
+        history.push(&event("reset", json!({ "new_positions": { "in/0": 200 }, "outputs": {}, "generation": 2 })));
+        assert_eq!((began(&history, 2), began(&history, 3), history.of_the_rest().input_from(&partition)), (200, 0, 200));
     }
 
     #[test]

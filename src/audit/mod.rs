@@ -299,9 +299,12 @@ impl Reading {
             let mut stretches: Vec<Stretch> = Vec::new();
             for position in observed.positions.iter().filter(|position| position.partition.topic == topic) {
                 let partition = &position.partition;
-                let (from, until) = (history.input_from(partition).max(position.start), position.committed.unwrap_or(0));
+                let until = position.committed.unwrap_or(0);
+                let began = |history: &History| history.input_from(partition).max(position.start);
+                let from = began(&windows).min(began(&rest));
                 // What one of the two had to read is read.
-                let kept = united(windows.not_skipped(partition, from, until), rest.not_skipped(partition, from, until));
+                let kept = |history: &History| history.not_skipped(partition, began(history), until);
+                let kept = united(kept(&windows), kept(&rest));
                 let offsets: i64 = kept.iter().map(|kept| kept.end - kept.start).sum();
                 recompute.skip(u64::try_from(until - from - offsets).unwrap_or(0));
                 stretches.extend(kept.into_iter().map(|Range { start, end }| Stretch {
@@ -317,7 +320,7 @@ impl Reading {
                 if let Some(id) = recompute.unknown_schema(&record) {
                     recompute.learn(id, &self.schemas.get(id)?);
                 }
-                let is_of = |history: &History| history.skip_of(&record.partition, record.offset).is_none();
+                let is_of = |history: &History| history.reads(&record.partition, record.offset);
                 recompute.push_for(&record, For { windows: is_of(&windows), rest: is_of(&rest) });
                 Ok(())
             })?;

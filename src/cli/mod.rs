@@ -18,6 +18,7 @@ mod rebuild;
 mod removal;
 pub mod reset;
 pub mod schema;
+mod settle;
 pub mod skip;
 mod state_loss;
 
@@ -51,7 +52,8 @@ Settings come from testudo.toml (or --config), the environment (TESTUDO__KAFKA__
 (--set kafka.bootstrap=kafka:9092, -X security.protocol=SSL); the later one wins.
 
 Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 dependency unreachable at start, 4 not authenticated or authorised,
-5 topics or schemas do not fit, 6 local state damaged, 7 fenced too often by an instance of the same name, 8 audit found a violation.";
+5 topics or schemas do not fit, 6 local state damaged, 7 fenced too often by an instance of the same name, 8 audit found a violation,
+9 drained up to what waits for a decision.";
 
 /// Exactly-once stream analytics for Kafka.
 #[derive(Debug, Parser)]

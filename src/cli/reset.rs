@@ -70,6 +70,7 @@ pub fn run(args: &Args, mut config: Config) -> anyhow::Result<()> {
         bail!("nothing was done: the group has moved meanwhile; look again");
     }
     let detail = json!({
+        "generation": site.standing.current,
         "old_positions": listed(&old),
         "new_positions": new.iter().map(shown).collect::<HashMap<_, _>>(),
         "outputs": output_ends(&site)?.iter().map(shown).collect::<HashMap<_, _>>(),

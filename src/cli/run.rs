@@ -10,19 +10,19 @@ use anyhow::{Context, anyhow};
 
 use super::changed::places_of;
 use super::drain::{Drain, Drained};
-use super::exit::{Exit, WithExit, code_of};
+use super::exit::{Exit, WithExit};
 use super::memory;
-use super::operator::{self, find_generation};
+use super::operator;
 use super::rebuild::{Ended, Rebuild};
 use super::schema::over_http::OverHttp;
 use super::service::{Service, Surroundings};
+use super::settle::{self, Settled, Settling};
 use super::sinks::Sinks;
 use super::state_loss;
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::Config;
 use crate::engine::branch::BranchFault;
 use crate::engine::commit::NoProducer;
-use crate::engine::generation;
 use crate::engine::job::JobFault;
 use crate::engine::processor::ProcessFault;
 use crate::engine::restore::RestoreFault;
@@ -39,8 +39,6 @@ use crate::tenant::{Tenant, check};
 
 /// Step of the loop that waits for signals and ends.
 const STEP: Duration = Duration::from_millis(20);
-/// Pause before the broker is asked again which generation counts.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A drain asks for the ends of topics until this has passed.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -60,9 +58,9 @@ pub struct Args {
     /// one's place when it is complete and all other instances are stopped; then go on as always.
     #[arg(long)]
     pub rebuild: bool,
-    /// Go on although state of this window is lost, or of `all`; can be repeated. A loss is recorded on the tenant's events topic, once,
-    /// where it is met; what is not lost is left as it is.
-    #[arg(long, value_name = "WINDOW")]
+    /// Go on although state of this window is lost, or of `all`; can be repeated. Where several tenants have one of this name, say whose.
+    /// A loss is recorded on the tenant's events topic, once, where it is met; what is not lost is left as it is.
+    #[arg(long, value_name = "[TENANT/]WINDOW")]
     pub accept_state_loss: Vec<String>,
     /// Do not write to MongoDB.
     #[arg(long)]
@@ -91,9 +89,8 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     if args.rebuild && tenants.len() != 1 {
         return Err(anyhow!("--rebuild takes one tenant file: the others would wait for it")).exit(Exit::Usage);
     }
-    if !args.accept_state_loss.is_empty() {
-        config.engine.start_empty.extend(state_loss::accepted(&args.accept_state_loss, &tenants)?);
-    }
+    config.engine.start_empty.extend_from_slice(&args.accept_state_loss);
+    config.engine.start_empty = state_loss::accepted(&config.engine.start_empty, &tenants)?;
     config.engine.operator = operator::who();
     let around = Surroundings { metrics: Metrics::new(), health: Arc::new(Health::default()), runtime: runtime.handle().clone() };
     let server = match args.no_http {
@@ -103,11 +100,12 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     if args.rebuild && (Rebuild { config: &config, around: &around, signals: &signals }).run()? == Ended::Stopped {
         return Ok(());
     }
-    if !settle(&args, &config, &tenants, &around, &signals)? {
-        return Ok(());
+    let Some(settled) = settled(&args, &config, &tenants, &around, &signals) else { return Ok(()) };
+    if settled.ready.is_empty() {
+        return settled.end();
     }
-    let service = Service::start(&config, tenants.clone(), &around)?;
-    let sinks = Sinks::start(&config, &tenants, &around, service.gates())?;
+    let service = Service::start(&config, settled.ready.clone(), &around)?;
+    let sinks = Sinks::start(&config, &settled.ready, &around, service.gates())?;
     let end = wait_for_end(&args, &service, &sinks, &signals);
     let totals = service.totals();
     let wait = config.engine.shutdown_timeout();
@@ -125,6 +123,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
             None => Err(fault.into()),
         };
     }
+    settled.end()?;
     match all_ended {
         true => Ok(()),
         false => Err(anyhow!("not everything ended within {} s", wait.as_secs())),
@@ -141,35 +140,17 @@ pub(super) fn ended(tenant: &Tenant, fault: TenantFault, config: &Config) -> any
     Err::<(), _>(error).exit(code).expect_err("an error")
 }
 
-/// Finds out which generation of each tenant counts, however long the broker is away; false when told to stop before.
-fn settle(args: &Args, config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings, signals: &AtomicUsize) -> anyhow::Result<bool> {
+/// Finds out which generation of each tenant counts; nothing when told to stop before.
+fn settled(args: &Args, config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings, signals: &AtomicUsize) -> Option<Settled> {
     let clock = SystemClock::shared();
-    let patience = Deadline::after(&*clock, ENDS_WITHIN);
-    for tenant in tenants {
-        let health = around.health.component(format!("generation {}", tenant.name));
-        loop {
-            match find_generation(config, tenant, &around.runtime) {
-                Ok(standing) => match generation::permits(&standing, standing.current, false) {
-                    None => break,
-                    Some(why) => return Err(anyhow!("tenant {}: {why}", tenant.name)).exit(Exit::Incompatible),
-                },
-                Err(error) if code_of(&error) == Exit::Unreachable && !(args.drain && patience.is_over(&*clock)) => {
-                    tracing::warn!(tenant = tenant.name, error = format!("{error:#}"), "which generation counts is not known yet");
-                    health.not_ready(format!("{error:#}"));
-                }
-                Err(error) => return Err(error),
-            }
-            let pause = Deadline::after(&*clock, RETRY_PAUSE);
-            while !pause.is_over(&*clock) {
-                if signals.load(Ordering::Relaxed) > 0 {
-                    return Ok(false);
-                }
-                clock.sleep(STEP);
-            }
-        }
-        health.retire();
-    }
-    Ok(true)
+    let settling = Settling {
+        health: &around.health,
+        clock: &*clock,
+        is_drain: args.drain,
+        is_stopped: &|| signals.load(Ordering::Relaxed) > 0,
+        find: &|tenant: &Tenant| settle::find(config, tenant, &around.runtime),
+    };
+    settling.run(tenants)
 }
 
 /// Reads and checks the configured tenant files.

@@ -1,11 +1,12 @@
 //! The MongoDB sinks of all tenants: one for each declared collection.
 //!
 //! A sink needs the topics' identities and a gate of its own; both come from a broker and a registry that may be away at the
-//! start, so starting is repeated in the background until it works. Tenants' engines do not wait for it.
+//! start, as may DNS that is to name the database's servers, so starting is repeated in the background until it works. Tenants' engines do
+//! not wait for it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ use crate::engine::generation::{self, Follower, Step};
 use crate::engine::job::output_avro;
 use crate::kafka::{Broker, Cluster, Failure, Position, TopicDescription, TopicPartition};
 use crate::mongo::lease::Forbidden;
+use crate::mongo::settings::ClientFault;
 use crate::mongo::sink::{self, Sink, Target};
-use crate::mongo::{Health, InputTopic, ReadingRows, ResultRows, Rows, SinkHandle, begin_at};
+use crate::mongo::{Health, ReadingRows, ResultRows, Rows, Settings, SinkHandle, begin_at};
 use crate::telemetry::handle::TenantMetrics;
 use crate::tenant::{Collection, CollectionOf, Tenant};
 
@@ -75,10 +77,21 @@ struct Starter {
     config: Config,
     around: Surroundings,
     registry: Registry,
-    client: mongodb::Client,
+    /// Not there as long as DNS does not know the servers.
+    client: OnceLock<mongodb::Client>,
     gates: Gates,
     /// Windows alone, into collections aside.
     is_aside: bool,
+}
+
+impl Starter {
+    fn client(&self, settings: &Settings) -> anyhow::Result<mongodb::Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let made = self.around.runtime.block_on(settings.client())?;
+        Ok(self.client.get_or_init(|| made).clone())
+    }
 }
 
 impl Sinks {
@@ -105,7 +118,12 @@ impl Sinks {
             followers: Mutex::default(),
         });
         let Some(settings) = &config.mongo else { return Ok(Self { shared, starter: None, wanted: 0 }) };
-        let client = around.runtime.block_on(settings.client()).context("failed to set up the MongoDB client")?;
+        let client = match around.runtime.block_on(settings.client()) {
+            Ok(client) => OnceLock::from(client),
+            // DNS comes back as a broker does: asked again.
+            Err(ClientFault::LookUp(_)) => OnceLock::new(),
+            Err(fault) => return Err(anyhow::Error::from(fault).context("failed to set up the MongoDB client")),
+        };
         let registry = Registry::new(&config.registry)?;
         let wanted: Vec<Wanted> = tenants.iter().flat_map(|tenant| wanted_of(tenant, around, is_aside)).collect();
         let count = wanted.len();
@@ -217,10 +235,12 @@ fn prepare(wanted: &Wanted, starter: &Starter, shared: &Shared) -> anyhow::Resul
     let name = if starter.is_aside { tenant.collection_aside(collection) } else { collection.name.clone() };
     let target = Target { group, database: tenant.database.clone(), collection: name, topics };
     let settings = starter.config.mongo.clone().context("no MongoDB is configured")?;
+    let client = starter.client(&settings)?;
     let around = sink::Surroundings {
         kafka: starter.config.kafka.clone(),
+        broker: shared.broker.clone(),
         client_id: format!("testudo-{}-mongo", starter.config.instance),
-        client: starter.client.clone(),
+        client,
         settings,
         runtime: starter.around.runtime.clone(),
         clock: shared.clock.clone(),
@@ -278,11 +298,7 @@ fn rows(wanted: &Wanted, starter: &Starter, clock: &SharedClock, known: &[TopicD
             let source = &tenant.sources[index];
             let gate = starter.gates.get(&tenant.name).and_then(|gates| gates.get(index)).context("the source has no gate")?;
             let admission = Admission::new(tenant.clone(), index, gate.clone());
-            let topics: HashMap<Arc<str>, InputTopic> = known
-                .iter()
-                .map(|topic| (topic.name.clone(), InputTopic { id: topic.id.0.clone(), partitions: topic.partitions }))
-                .collect();
-            Box::new(ReadingRows::new(admission, &source.columns.fields()[..source.tenant_columns], topics)?)
+            Box::new(ReadingRows::new(admission, &source.columns.fields()[..source.tenant_columns])?)
         }
     })
 }

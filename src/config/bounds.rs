@@ -15,7 +15,7 @@ pub fn crossed(config: &Config) -> Vec<([&'static str; 2], String)> {
     let (engine, store) = (&config.engine, &config.store);
     let size = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
     let timeout_ms = u64::try_from(config.registry.request_timeout.as_millis()).unwrap_or(u64::MAX);
-    let bounds: [([&'static str; 2], u64, RangeInclusive<u64>); 15] = [
+    let bounds: [([&'static str; 2], u64, RangeInclusive<u64>); 16] = [
         (["engine", "workers"], size(engine.workers), 0..=1_024),
         (["engine", "commit_interval_ms"], engine.commit_interval_ms, 0..=HOUR_MS),
         (["engine", "catch_up_interval_ms"], engine.catch_up_interval_ms, 0..=HOUR_MS),
@@ -26,6 +26,7 @@ pub fn crossed(config: &Config) -> Vec<([&'static str; 2], String)> {
         // librdkafka's own bounds.
         (["engine", "transaction_timeout_ms"], engine.transaction_timeout_ms, 1_000..=2_147_483_647),
         (["engine", "shutdown_timeout_ms"], engine.shutdown_timeout_ms, 0..=HOUR_MS),
+        (["engine", "fencings_max"], size(engine.fencings_max), 1..=1_000),
         (["engine", "output_bytes_max"], size(engine.output_bytes_max), 1_024..=1_000_000_000),
         (["store", "block_cache_mib"], size(store.block_cache_mib), 0..=TIB_IN_MIB),
         (["store", "write_buffer_mib"], size(store.write_buffer_mib), 1..=TIB_IN_MIB),

@@ -96,6 +96,11 @@ impl Admission {
         finish(run, decoded, keys, times, &keep, outcome).map_err(|error| fault(error.to_string()))
     }
 
+    /// Drops what it keeps from one run to the next, which a panic may have left half done.
+    pub fn forget(&mut self) {
+        self.decoders.clear();
+    }
+
     /// Decodes with one decoder per schema id and puts the rows back into offset order.
     fn decode(&mut self, run: &Run, screened: &[Candidates<'_>], outcome: &mut Outcome) -> Result<Decoded, String> {
         let parts = screened.iter().filter(|candidates| !candidates.records.is_empty());

@@ -159,7 +159,7 @@ impl<B: Broker> Committer<B> {
             End::Aborted(ready, failure) => {
                 self.ready = Some(ready);
                 status.ended(Outcome::Aborted);
-                self.refusals += usize::from(failure.is_refused);
+                self.refusals += usize::from(failure.is_refused || failure.is_forbidden);
                 match self.refusals >= REFUSALS_MAX {
                     // The same records would be refused for ever.
                     true => Committed::No(Failure { reaction: Reaction::Stop, ..failure }),

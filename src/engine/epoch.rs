@@ -16,7 +16,7 @@ pub struct Epoch {
     pub advances: BTreeMap<TopicPartition, Advance>,
     /// Alerts and dead letters so far.
     pub outgoing: Vec<Outgoing>,
-    /// Bytes of `outgoing`.
+    /// About as many bytes as `outgoing` takes.
     pub bytes: usize,
     /// What was counted.
     pub counts: Counts,
@@ -81,7 +81,7 @@ impl Epoch {
 
     /// Adds a record to produce.
     pub fn push(&mut self, record: Outgoing) {
-        self.bytes += record.bytes();
+        self.bytes += record.held_bytes();
         self.outgoing.push(record);
     }
 

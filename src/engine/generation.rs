@@ -84,7 +84,7 @@ pub fn topic(tenant: &Tenant) -> NewTopic {
 /// What the topic says now. It is read to its high watermark: an open transaction may be the one that changes it.
 ///
 /// # Errors
-/// When it cannot be read, or holds something else.
+/// When it cannot be read, holds something else, or has lost its last record.
 pub fn read<B: Broker>(broker: &B, clock: &dyn Clock, tenant: &Tenant) -> Result<Standing, Failure> {
     let topic = tenant.generation_topic();
     if broker.describe(std::slice::from_ref(&topic), WAIT)?.is_empty() {
@@ -93,7 +93,21 @@ pub fn read<B: Broker>(broker: &B, clock: &dyn Clock, tenant: &Tenant) -> Result
     let partition = TopicPartition::new(topic, 0);
     let mut reader = broker.reader()?;
     let bounds = reader.bounds(&partition, WAIT)?;
-    read_within(&mut reader, clock, &partition, bounds).map(Option::unwrap_or_default)
+    match read_within(&mut reader, clock, &partition, bounds)? {
+        Some(standing) => Ok(standing),
+        None => must_have_been_read(&partition, Position(0), bounds.low).map(|()| Standing::default()),
+    }
+}
+
+/// Refuses where records behind `until` were deleted unread and none stands behind them: the last one counted. Compaction leaves a topic's
+/// beginning where it is; retention and deleting records move it.
+fn must_have_been_read(partition: &TopicPartition, until: Position, low: Position) -> Result<(), Failure> {
+    if low <= until {
+        return Ok(());
+    }
+    let why = "records were deleted from it, the last one too, so what counts is not known: set its cleanup.policy=compact and write its \
+               last record again";
+    Err(Failure::new(Reaction::Stop, format!("read which generation counts from {partition}"), why))
 }
 
 /// What the last record between two bounds says; nothing without one.
@@ -167,10 +181,13 @@ impl<B: Broker> Follower<B> {
             (known.until, known.standing) = (Position(0), Standing::default());
         }
         let new = Watermarks { low: known.until.max(bounds.low), ..bounds };
-        if new.low < new.high
-            && let Some(standing) = read_within(&mut self.broker.reader()?, &*self.clock, &partition, new)?
-        {
-            known.standing = standing;
+        let last = match new.low < new.high {
+            true => read_within(&mut self.broker.reader()?, &*self.clock, &partition, new)?,
+            false => None,
+        };
+        match last {
+            Some(standing) => known.standing = standing,
+            None => must_have_been_read(&partition, known.until, bounds.low)?,
         }
         known.until = bounds.high;
         let standing = known.standing.clone();

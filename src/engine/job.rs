@@ -249,7 +249,7 @@ impl Job {
             changelog_id: topic.id.0.to_string(),
             identity: store.identity.clone(),
             is_new,
-            loss_is_accepted: self.settings.start_empty.contains(&window.name),
+            loss_is_accepted: self.settings.may_start_empty(&self.tenant.name, &window.name),
         })
     }
 

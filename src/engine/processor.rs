@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::kafka::{Headers, Offset, Outgoing, Position, Run, TopicPartition};
 use crate::ledger;
 use crate::planted::Bug;
-use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
+use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, ScanMax, StateStore, WindowStoreId, keys};
 
 /// A fault of Testudo or its surroundings while processing; nothing of the epoch is lost, it is done again.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,12 @@ pub struct Processor {
     ledger: Option<ledger::Writer>,
     /// Lets out only what comes of windows: the rest was let out by the generation before.
     is_rebuilding: bool,
+    /// What a small epoch sweeps of closed windows.
+    sweep: ScanMax,
 }
+
+/// What a small epoch sweeps of closed windows, at most.
+const SWEEP: ScanMax = ScanMax { entries: 20_000, bytes: 32 << 20 };
 
 impl Processor {
     /// A processor with one admission for each source, in their order.
@@ -96,12 +101,17 @@ impl Processor {
         store: Arc<dyn StateStore>,
     ) -> Self {
         let (tasks, epoch) = (BTreeMap::new(), Epoch::default());
-        Self { admissions, alerts, windows, dead_letters, store, tasks, epoch, ledger: None, is_rebuilding: false }
+        Self { admissions, alerts, windows, dead_letters, store, tasks, epoch, ledger: None, is_rebuilding: false, sweep: SWEEP }
     }
 
     /// For a generation that is being rebuilt, or not.
     pub fn rebuilding(self, is_rebuilding: bool) -> Self {
         Self { is_rebuilding, ..self }
+    }
+
+    /// Has epochs sweep so many closed windows at a time, at least.
+    pub fn sweeping(self, entries: usize) -> Self {
+        Self { sweep: ScanMax { entries, ..SWEEP }, ..self }
     }
 
     /// Writes a ledger record with every epoch.
@@ -249,14 +259,15 @@ impl Processor {
         if self.epoch.is_empty() {
             return Ok(None);
         }
+        let mut sweep = self.sweep_max();
         let mut sealed: Vec<(usize, SealedWindows)> = Vec::with_capacity(self.windows.len());
         for index in 0..self.windows.len() {
-            let (advances, tasks) = (&self.epoch.advances, &self.tasks);
-            let stream_time = |partition: &TopicPartition| match advances.get(partition) {
-                Some(advance) => advance.stream_time_us,
-                None => tasks.get(partition).and_then(|task| task.stream_time_us),
-            };
-            sealed.push((index, self.windows[index].seal(&stream_time, &*self.store)?));
+            let advances = &self.epoch.advances;
+            let stream_time = |partition: &TopicPartition| advances.get(partition)?.stream_time_us;
+            let mut share = sweep.share(self.windows.len() - index);
+            let given = share;
+            sealed.push((index, self.windows[index].seal(&stream_time, &*self.store, &mut share)?));
+            sweep = sweep.without(given.without(share));
         }
         let epoch = std::mem::take(&mut self.epoch);
         let mut end = SealedEpoch {
@@ -277,6 +288,13 @@ impl Processor {
             end.outgoing.extend(ledger.close(Outgoing::stamp(latest_ms)));
         }
         Ok(Some(end))
+    }
+
+    /// How many closed windows that it did not touch the epoch may sweep: its transaction has to end in time, and is held in memory. As
+    /// many as it has records, which is what keeps pace where each opens a window, within bounds.
+    fn sweep_max(&self) -> ScanMax {
+        let records = usize::try_from(self.epoch.counts.records).unwrap_or(usize::MAX);
+        ScanMax { entries: records.clamp(self.sweep.entries, 5 * self.sweep.entries), ..self.sweep }
     }
 
     fn collect(&mut self, window: usize, sealed: SealedWindows, end: &mut SealedEpoch) {

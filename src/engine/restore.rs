@@ -19,9 +19,12 @@ use super::processor::{Task, TaskWindow};
 use crate::kafka::{Position, Run, TopicPartition, TopicReader};
 use crate::planted::Bug;
 use crate::store::keys::{ChangelogKey, read_changelog_key, window_key};
-use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateChange, StateStore, StoreFault};
+use crate::store::{ChangelogProgress, Changes, Entry, LoggedProgress, Progress, ScanMax, StateChange, StateStore, StoreFault};
 
 pub use super::decision::{Decision, Facts, RestoreFault, WindowPlan, decide};
+
+/// Windows that are removed at once.
+const REMOVED_AT_ONCE: ScanMax = ScanMax { entries: 20_000, bytes: 16 << 20 };
 
 /// A partition on its way to being processed.
 pub struct Restore {
@@ -156,14 +159,27 @@ impl Restore {
 
     /// Removes what the store holds of a window, before a replay from the beginning.
     fn forget(&self, plan: &WindowPlan, store: &dyn StateStore) -> Result<(), StoreFault> {
-        let stale = store.started_within(plan.store, self.facts.partition.partition, i64::MIN, i64::MAX, usize::MAX)?;
-        if stale.is_empty() {
-            return Ok(());
+        let windows = self.remove_until(plan, i64::MAX, store)?;
+        if windows > 0 {
+            tracing::warn!(partition = %self.facts.partition, window = plan.window, windows, "local windows were older than the changelog, replaying it whole");
         }
-        tracing::warn!(partition = %self.facts.partition, window = plan.window, windows = stale.len(), "local windows are older than the changelog, replaying it whole");
-        let key = |start_us, key: &[u8]| window_key(plan.store.0, self.facts.partition.partition, start_us, key);
-        let states = stale.iter().map(|entry| (key(entry.start_us, &entry.key).into(), None)).collect();
-        store.apply(Changes { states, progress: Vec::new() })
+        Ok(())
+    }
+
+    /// Removes the windows that start up to `until_us` from the store, in bounded steps. How many there were.
+    fn remove_until(&self, plan: &WindowPlan, until_us: i64, store: &dyn StateStore) -> Result<usize, StoreFault> {
+        let partition = self.facts.partition.partition;
+        let mut removed = 0;
+        loop {
+            let found = store.started_within(plan.store, partition, i64::MIN, until_us, REMOVED_AT_ONCE)?;
+            if found.is_empty() {
+                return Ok(removed);
+            }
+            removed += found.len();
+            let key = |entry: &Entry| window_key(plan.store.0, partition, entry.start_us, &entry.key).into();
+            let states = found.iter().map(|entry| (key(entry), None)).collect();
+            store.apply(Changes { states, progress: Vec::new() })?;
+        }
     }
 
     fn read(
@@ -238,8 +254,8 @@ impl Restore {
             if self.facts.committed.is_some() {
                 self.progress.position = position.0;
             }
-            let states = self.closed_windows(store)?;
-            store.apply(Changes { states, progress: vec![(self.facts.partition.clone(), self.progress.clone())] })?;
+            self.remove_closed(store)?;
+            store.apply(Changes { states: Vec::new(), progress: vec![(self.facts.partition.clone(), self.progress.clone())] })?;
         }
         let window = |plan: &WindowPlan| {
             let unknown = || ChangelogProgress { topic_id: plan.changelog_id.clone(), position: 0, logged: None };
@@ -307,16 +323,14 @@ impl Restore {
         }
     }
 
-    /// Windows that were closed and reported before: their tombstones may have been compacted away.
-    fn closed_windows(&self, store: &dyn StateStore) -> Result<Vec<StateChange>, StoreFault> {
-        let mut states = Vec::new();
+    /// Removes windows that were closed and reported before: their tombstones may have been compacted away.
+    fn remove_closed(&self, store: &dyn StateStore) -> Result<(), StoreFault> {
         for plan in &self.facts.windows {
-            let Some(bound) = self.swept_until(plan) else { continue };
-            for entry in store.started_within(plan.store, self.facts.partition.partition, i64::MIN, bound, usize::MAX)? {
-                states.push((window_key(plan.store.0, self.facts.partition.partition, entry.start_us, &entry.key).into(), None));
+            if let Some(bound) = self.swept_until(plan) {
+                self.remove_until(plan, bound, store)?;
             }
         }
-        Ok(states)
+        Ok(())
     }
 
     fn swept_until(&self, plan: &WindowPlan) -> Option<i64> {

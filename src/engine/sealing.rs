@@ -1,4 +1,5 @@
-//! When an epoch is sealed: soon for what has just come in, late for what has been waiting anyway.
+//! When an epoch is sealed: soon for what has just come in, late for what has been waiting anyway, and sooner after transactions that
+//! did not come to their end.
 
 use std::time::Duration;
 
@@ -8,6 +9,35 @@ use crate::kafka::{Broker, GroupConsumer, Position};
 
 /// With fewer records than these left in the log a worker is not behind.
 const BEHIND_MIN: u64 = 20_000;
+
+/// Records of a poll, at least, however careful a worker is.
+const SLICE_MIN: usize = 256;
+
+/// How often in a row, as it were, transactions did not come to their end. Each time halves what the next may hold, down to what gets
+/// through; each that does allows it twice as much. A backlog that makes epochs larger must not keep a slow broker from taking any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Caution(u32);
+
+impl Caution {
+    const MAX: u32 = 12;
+
+    pub(super) fn failed(&mut self) {
+        self.0 = (self.0 + 1).min(Self::MAX);
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+
+    fn of(self, most: usize) -> usize {
+        (most >> self.0).max(1)
+    }
+
+    /// How many records one poll may bring.
+    pub(super) fn slice(self, records_max: usize) -> usize {
+        self.of(records_max).max(SLICE_MIN.min(records_max))
+    }
+}
 
 /// How an open epoch stands.
 #[derive(Clone, Copy, Debug)]
@@ -45,16 +75,19 @@ impl<B: Broker> Worker<B> {
         let taken = epoch.counts.records;
         let standing = Standing {
             has_run_dry: !took_records && self.pause_left().is_zero(),
-            is_full: taken >= settings.epoch_records_max as u64 || self.processor.held_bytes() >= settings.epoch_bytes_max,
+            is_full: taken >= self.caution.of(settings.epoch_records_max) as u64
+                || self.processor.held_bytes() >= self.caution.of(settings.epoch_bytes_max),
             age: epoch.age(self.clock.monotonic()).unwrap_or(Duration::ZERO),
         };
-        let (stages, consumer) = (&self.stages, &mut self.consumer);
+        let (stages, consumer, is_careful) = (&self.stages, &mut self.consumer, self.caution != Caution::default());
         let lags = || {
             let running = stages.iter().filter_map(|(partition, stage)| match stage {
                 Stage::Running(position) => Some((partition, *position)),
                 _ => None,
             });
-            is_behind(taken, left_before(running.map(|(partition, position)| (position, consumer.known_end(partition)))))
+            // What lies before the end of a partition that gives nothing cannot be read yet: an open transaction holds it back.
+            let moving = running.filter(|(partition, _)| epoch.advances.contains_key(*partition));
+            !is_careful && is_behind(taken, left_before(moving.map(|(partition, position)| (position, consumer.known_end(partition)))))
         };
         is_due(standing, settings, lags)
     }
@@ -104,6 +137,22 @@ mod tests {
             assert!(!is_due(at(99), &settings, unasked), "{catch_up_interval_ms} ms");
             assert!(is_due(at(100), &settings, unasked), "{catch_up_interval_ms} ms");
         }
+    }
+
+    #[test]
+    fn what_does_not_get_through_is_tried_in_halves_and_trusted_again_step_by_step() {
+        let mut caution = Caution::default();
+        assert_eq!((caution.of(1_000_000), caution.slice(8_192)), (1_000_000, 8_192));
+
+        (0..3).for_each(|_| caution.failed());
+
+        assert_eq!((caution.of(1_000_000), caution.slice(8_192)), (125_000, 1_024));
+        (0..99).for_each(|_| caution.failed());
+        assert_eq!((caution.of(1_000_000), caution.of(5), caution.slice(8_192), caution.slice(100)), (244, 1, 256, 100));
+        (0..Caution::MAX).for_each(|_| caution.succeeded());
+        assert_eq!(caution, Caution::default());
+        caution.succeeded();
+        assert_eq!(caution, Caution::default());
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub struct Settings {
     pub static_membership: bool,
     /// Every transaction writes a record of itself on `<tenant>-ledger`, for `testudo audit --ledger`.
     pub ledger: bool,
-    /// Windows whose changelog may be missing although their input has been read: new ones, or ones whose loss is accepted.
+    /// Windows whose changelog may be missing although their input has been read, as `tenant/window`: new ones, or ones whose loss is
+    /// accepted.
     pub start_empty: Vec<String>,
     /// Who runs this process, for records of what flags allow.
     #[serde(skip)]
@@ -79,6 +80,11 @@ impl Settings {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             workers => workers,
         }
+    }
+
+    /// Whether a tenant's window may go on without state that is lost.
+    pub fn may_start_empty(&self, tenant: &str, window: &str) -> bool {
+        self.start_empty.iter().any(|named| named.split_once('/') == Some((tenant, window)))
     }
 
     /// Age at which an epoch is sealed.

@@ -289,7 +289,8 @@ fn damage(fault: TenantFault) -> Option<StoreFault> {
     matches!(fault, StoreFault::Damaged { .. }).then_some(fault)
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("no message").to_owned()
 }

@@ -15,6 +15,7 @@ use super::job::{Job, JobFault};
 use super::ownership;
 use super::processor::{ProcessFault, Processor};
 use super::restore::{Restore, RestoreFault, Step};
+use super::sealing::Caution;
 use super::status::{Status, Waiting, WorkerState};
 use crate::avro::frame::SchemaId;
 use crate::clock::{Deadline, SharedClock};
@@ -107,6 +108,7 @@ pub struct Worker<B: Broker> {
     pub(super) next_stable_end: Duration,
     pub(super) asked_stable_ends: usize,
     pub(super) watch: Watch,
+    pub(super) caution: Caution,
     /// What the restore in line has left, and until when that has to change.
     pub(super) stall: Option<(u64, Deadline)>,
 }
@@ -147,6 +149,7 @@ impl<B: Broker> Worker<B> {
             next_stable_end: Duration::ZERO,
             asked_stable_ends: 0,
             watch: ownership::watch(&job.settings),
+            caution: Caution::default(),
             stall: None,
             job,
             broker,
@@ -180,7 +183,7 @@ impl<B: Broker> Worker<B> {
     pub fn turn(&mut self) -> Result<(), WorkerFault> {
         let wait = self.poll_wait();
         // A fault here means a dead client: the next start makes a new one.
-        let polled = self.consumer.poll(self.job.settings.slice_records_max, wait)?;
+        let polled = self.consumer.poll(self.caution.slice(self.job.settings.slice_records_max), wait)?;
         if !polled.slice.runs.is_empty() {
             failpoint::at("intake.polled");
         }
@@ -412,6 +415,7 @@ impl<B: Broker> Worker<B> {
         }
         match self.committer.commit(&sealed, &mut self.consumer, &self.status)? {
             Committed::Yes => {
+                self.caution.succeeded();
                 failpoint::at("commit.before_store");
                 // They are many, and nobody needs them any more.
                 sealed.outgoing = Vec::new();
@@ -425,7 +429,13 @@ impl<B: Broker> Worker<B> {
                 self.status.committed(&sealed, now);
                 Ok(())
             }
-            Committed::No(failure) => self.react(failure),
+            Committed::No(failure) => {
+                // Taken from it by the group, it says nothing about what gets through.
+                if failure.reaction != Reaction::Rejoin {
+                    self.caution.failed();
+                }
+                self.react(failure)
+            }
         }
     }
 

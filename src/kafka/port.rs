@@ -12,7 +12,7 @@ use super::ownership::Roster;
 use super::poison::Poison;
 use super::position::{Position, TopicPartition};
 use super::reaction::Failure;
-use super::slice::{Headers, Run, Slice};
+use super::slice::{Header, Headers, Run, Slice};
 
 /// A Kafka cluster.
 pub trait Broker: Send + Sync + 'static {
@@ -167,6 +167,12 @@ impl Outgoing {
     /// Bytes of key and value.
     pub fn bytes(&self) -> usize {
         self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// About as many bytes as it takes while it waits, with headers of its own and what holds them.
+    pub fn held_bytes(&self) -> usize {
+        let header = |header: &Header| size_of::<Header>() + 32 + header.name.len() + header.value.as_ref().map_or(0, Vec::len);
+        size_of::<Self>() + self.bytes() + self.headers.iter().map(header).sum::<usize>()
     }
 }
 

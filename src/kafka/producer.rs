@@ -124,7 +124,10 @@ impl TransactionalProducer for TxnProducer {
             let deadline = *deadline.get_or_insert_with(|| Deadline::after(&*self.clock, wait));
             if code != RDKafkaErrorCode::QueueFull || deadline.is_over(&*self.clock) {
                 let error = KafkaError::MessageProduction(code);
-                return Err(self.failed(&format!("produce to {}/{}", record.topic, record.partition), &error));
+                let failure = self.failed(&format!("produce to {}/{}", record.topic, record.partition), &error);
+                // The client lives, and takes no more because this transaction can only be aborted; after that it says why.
+                let is_abortable = code == RDKafkaErrorCode::State && self.client.client().fatal_error().is_none();
+                return Err(if is_abortable { Failure { reaction: Reaction::Abort, ..failure } } else { failure });
             }
             self.client.poll(Duration::from_millis(1));
         }

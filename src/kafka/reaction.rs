@@ -138,47 +138,84 @@ fn reaction_to_transaction(error: &RDKafkaError) -> Reaction {
     if by_code == Reaction::Stop { Reaction::Stop } else { Reaction::ReplaceProducer }
 }
 
+/// Whether a code speaks of something that passes by itself: the network, a broker that is away or new in its part, or that has left the
+/// cluster's metadata, so that the client lets go of it and of what it was asked (`DestroyBroker`).
+fn passes(code: Code) -> bool {
+    matches!(
+        code,
+        Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::MessageTimedOut
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
+            | Code::QueueFull
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+            | Code::NetworkException
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::ConcurrentTransactions
+            | Code::UnstableOffsetCommit
+            | Code::UnknownLeaderEpoch
+            | Code::FencedLeaderEpoch
+            | Code::Conflict
+            | Code::PreviousInProgress
+            | Code::WaitingForCoordinator
+            | Code::RebalanceInProgress
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::UnknownTopic
+            | Code::OffsetNotAvailable
+            | Code::KafkaStorageError
+            | Code::ReplicaNotAvailable
+            | Code::BrokerNotAvailable
+            | Code::NotController
+            | Code::InvalidReplicationFactor
+            | Code::Outdated
+            | Code::InProgress
+            | Code::DestroyBroker
+            | Code::BrokerDestroy
+            | Code::UnknownBroker
+            | Code::NodeUpdate
+            | Code::TimedOutQueue
+            | Code::WaitCache
+            | Code::Interrupted
+            | Code::Retry
+            | Code::Partial
+            | Code::ISRInsufficient
+            | Code::UnknownTopicId
+            | Code::LogDirNotFound
+            | Code::ListenerNotFound
+            | Code::FetchSessionIdNotFound
+            | Code::InvalidFetchSessionEpoch
+            | Code::ReassignmentInProgress
+            | Code::PreferredLeaderNotAvailable
+            | Code::EligibleLeadersNotAvailable
+            | Code::ThrottlingQuotaExceeded
+            | Code::OperationNotAttempted
+            | Code::StaleControllerEpoch
+            | Code::StaleBrokerEpoch
+            | Code::RebootstrapRequired
+            | Code::Fail
+    )
+}
+
 /// The reaction to a bare code.
 pub fn reaction_to_code(code: Code) -> Reaction {
     match code {
-        Code::OperationTimedOut
-        | Code::RequestTimedOut
-        | Code::MessageTimedOut
-        | Code::BrokerTransportFailure
-        | Code::AllBrokersDown
-        | Code::Resolve
-        | Code::QueueFull
-        | Code::CoordinatorLoadInProgress
-        | Code::CoordinatorNotAvailable
-        | Code::NotCoordinator
-        | Code::NotLeaderForPartition
-        | Code::LeaderNotAvailable
-        | Code::NetworkException
-        | Code::NotEnoughReplicas
-        | Code::NotEnoughReplicasAfterAppend
-        | Code::ConcurrentTransactions
-        | Code::UnstableOffsetCommit
-        | Code::UnknownLeaderEpoch
-        | Code::FencedLeaderEpoch
-        | Code::Conflict
-        | Code::PreviousInProgress
-        | Code::WaitingForCoordinator
-        | Code::RebalanceInProgress
-        | Code::UnknownTopicOrPartition
-        | Code::UnknownPartition
-        | Code::UnknownTopic
-        | Code::OffsetNotAvailable
-        | Code::KafkaStorageError
-        | Code::ReplicaNotAvailable
-        | Code::BrokerNotAvailable
-        | Code::NotController
-        | Code::InvalidReplicationFactor
-        | Code::Outdated
-        | Code::InProgress
-        | Code::Fail => Reaction::Retry,
-        Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId | Code::AssignmentLost | Code::PollExceeded => {
-            Reaction::Rejoin
-        }
+        _ if passes(code) => Reaction::Retry,
+        Code::IllegalGeneration
+        | Code::UnknownMemberId
+        | Code::MemberIdRequired
+        | Code::FencedMemberEpoch
+        | Code::StaleMemberEpoch
+        | Code::FencedInstanceId
+        | Code::AssignmentLost
+        | Code::PollExceeded => Reaction::Rejoin,
         Code::Fenced
         | Code::ProducerFenced
         | Code::InvalidProducerEpoch
@@ -186,6 +223,7 @@ pub fn reaction_to_code(code: Code) -> Reaction {
         | Code::UnknownProducerId
         | Code::InvalidProducerIdMapping
         | Code::OutOfOrderSequenceNumber
+        | Code::TransactionCoordinatorFenced
         | Code::Fatal
         | Code::State
         | Code::Inconsistent => Reaction::ReplaceProducer,
@@ -193,5 +231,18 @@ pub fn reaction_to_code(code: Code) -> Reaction {
             Reaction::Abort
         }
         _ => Reaction::Stop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With three brokers of which one is killed the client answers so: nothing that an operator could mend.
+    #[test]
+    fn a_broker_that_left_the_cluster_is_waited_out() {
+        let error = KafkaError::MetadataFetch(Code::DestroyBroker);
+
+        assert_eq!(Failure::of("read the bounds", &error).reaction, Reaction::Retry);
     }
 }

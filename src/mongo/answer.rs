@@ -20,15 +20,19 @@ pub struct Answer {
     pub again: Vec<usize>,
     /// Statements whose document the server will never take.
     pub refused: Vec<Refusal>,
+    /// Statements refused for a reason of which it is not known whether it passes: to be sent again as well, but not for ever.
+    pub doubted: Vec<Refusal>,
     /// Why something has to be sent again.
     pub trouble: Option<String>,
 }
 
-/// The server will not take a document.
+/// The server does not take a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The statement.
     pub statement: usize,
+    /// The server's code.
+    pub code: i64,
     /// The server's code and words.
     pub detail: String,
 }
@@ -38,6 +42,7 @@ pub struct Refusal {
 enum Reaction {
     Race,
     Refuse,
+    Doubt,
     Again,
 }
 
@@ -47,7 +52,7 @@ pub fn read(reply: &Document, form: Form, statements: usize) -> Answer {
     for error in documents(reply, "writeErrors") {
         sort(error, statements, &mut answer);
     }
-    let failed = answer.raced.len() + answer.again.len() + answer.refused.len();
+    let failed = answer.raced.len() + answer.again.len() + answer.refused.len() + answer.doubted.len();
     let executed = count(reply, "n");
     answer.written = match form {
         Form::Insert => executed,
@@ -66,6 +71,7 @@ pub fn read(reply: &Document, form: Form, statements: usize) -> Answer {
         let raced = std::mem::take(&mut answer.raced);
         answer.again = (0..statements).filter(|statement| !is_refused(statement) && !raced.contains(statement)).collect();
         answer.raced = raced;
+        answer.doubted.clear();
         answer.trouble = Some(trouble);
     }
     answer
@@ -77,17 +83,22 @@ fn sort(error: &Document, statements: usize, answer: &mut Answer) {
         answer.trouble = Some(format!("an error names statement {statement} of {statements}: {}", words(error)));
         return;
     }
-    match reaction(code(error)) {
+    let refusal = Refusal { statement, code: code(error), detail: words(error) };
+    match reaction(refusal.code) {
         Reaction::Race => answer.raced.push(statement),
-        Reaction::Refuse => answer.refused.push(Refusal { statement, detail: words(error) }),
+        Reaction::Refuse => answer.refused.push(refusal),
+        Reaction::Doubt => {
+            answer.trouble = Some(refusal.detail.clone());
+            answer.doubted.push(refusal);
+        }
         Reaction::Again => {
             answer.again.push(statement);
-            answer.trouble = Some(words(error));
+            answer.trouble = Some(refusal.detail);
         }
     }
 }
 
-/// Refused for good are only documents with a fault of their own; anything else may work later, and nothing is dropped by a guess.
+/// Refused for good at once are only documents that are known to have a fault of their own; what is not known is doubted.
 ///
 /// # Source
 /// The server's `error_codes.yml`, and the codes without a name that its storage layer gives.
@@ -99,9 +110,40 @@ fn reaction(code: i64) -> Reaction {
         // Overflow, ImmutableField, DocumentValidationFailure.
         2 | 22 | 52 | 53 | 55 | 56 | 57 | 15 | 66 | 121 => Reaction::Refuse,
         // BSONObjectTooLarge, a resulting document over 16 MiB, index keys that cannot be built of the document.
-        10_334 | 17_419 | 17_420 | 16_755 | 16_756 | 17_280 | 171 => Reaction::Refuse,
-        _ => Reaction::Again,
+        10_334 | 17_419 | 17_420 | 16_755 | 16_756 | 17_280 | 171 | 201 => Reaction::Refuse,
+        // A hashed index over an array; a text index, whose language a field of the document overrides by none.
+        16_766 | 17_261 | 17_262 => Reaction::Refuse,
+        _ if passes(code) || is_of_the_place(code) => Reaction::Again,
+        _ => Reaction::Doubt,
     }
+}
+
+/// Whether a refusal is about the server, not about an index and the documents: the same may be taken later.
+///
+/// # Source
+/// The server's `error_codes.yml`.
+pub(super) fn passes(code: i64) -> bool {
+    // The network; time limits; no primary (any more), or a server that ends; LockTimeout, LockBusy, WriteConflict,
+    // ReadConcernMajorityNotAvailableYet, IndexBuildAborted, OutOfDiskSpace.
+    matches!(code, 6 | 7 | 89 | 9_001)
+        || matches!(code, 50 | 202 | 262)
+        || matches!(code, 91 | 189 | 10_058 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435 | 13_436)
+        || matches!(code, 24 | 46 | 112 | 134 | 276 | 14_031)
+}
+
+/// Whether a write is refused for what database, collection or user are, whatever the document.
+///
+/// # Source
+/// The server's `error_codes.yml`; 8000 is Atlas' own.
+fn is_of_the_place(code: i64) -> bool {
+    // Unauthorized, AuthenticationFailed, ReauthenticationRequired; NamespaceNotFound, CommandNotSupportedOnView, DatabaseDropPending,
+    // CannotImplicitlyCreateCollection, UserWritesBlocked, AtlasError.
+    matches!(code, 13 | 18 | 391)
+        || matches!(code, 26 | 166 | 215 | 227 | 371 | 8_000)
+        // StaleShardVersion, ShardNotFound, FailedToSatisfyReadPreference, StaleEpoch, StaleDbVersion, StaleConfig; NoProgressMade,
+        // LockFailed, ConflictingOperationInProgress, ExceededMemoryLimit, TemporarilyUnavailable.
+        || matches!(code, 63 | 70 | 133 | 150 | 249 | 13_388)
+        || matches!(code, 82 | 107 | 117 | 146 | 365)
 }
 
 fn documents<'d>(reply: &'d Document, key: &str) -> impl Iterator<Item = &'d Document> {

@@ -47,27 +47,44 @@ fn a_write_concern_error_repeats_the_whole_command() {
 
 #[test]
 fn a_document_with_a_fault_of_its_own_is_refused() {
-    for code in [121, 2, 10_334, 17_419, 52] {
+    // The last ones: no index keys, a hashed index over an array, a text index in a language that there is not, or that is no text.
+    for code in [121, 2, 10_334, 17_419, 52, 201, 16_766, 17_261, 17_262] {
         let reply = doc! { "n": 1, "nModified": 1, "ok": 1, "writeErrors": [{ "index": 0, "code": code, "errmsg": "no" }] };
 
         let answer = read(&reply, Form::Update, 2);
 
-        assert_eq!(answer.refused, [Refusal { statement: 0, detail: format!("code {code}: no") }], "{code}");
+        assert_eq!(answer.refused, [Refusal { statement: 0, code, detail: format!("code {code}: no") }], "{code}");
         assert!(answer.again.is_empty() && answer.trouble.is_none());
     }
 }
 
 #[test]
-fn everything_else_is_sent_again() {
-    // NotWritablePrimary, PrimarySteppedDown, InterruptedDueToReplStateChange, WriteConflict, Unauthorized, OutOfDiskSpace, unknown.
-    for code in [10_107, 189, 11_602, 112, 13, 14_031, 999_999] {
+fn what_passes_or_is_of_the_place_is_sent_again() {
+    // NotWritablePrimary, PrimarySteppedDown, InterruptedDueToReplStateChange, WriteConflict, OutOfDiskSpace; Unauthorized,
+    // CommandNotSupportedOnView, UserWritesBlocked.
+    for code in [10_107, 189, 11_602, 112, 14_031, 13, 166, 371] {
         let reply = doc! { "n": 0, "nModified": 0, "ok": 1, "writeErrors": [{ "index": 0, "code": code, "errmsg": "not now" }] };
 
         let answer = read(&reply, Form::Update, 1);
 
         assert_eq!(answer.again, [0], "{code}");
-        assert!(answer.refused.is_empty() && answer.trouble.is_some(), "{code}");
+        assert!(answer.refused.is_empty() && answer.doubted.is_empty() && answer.trouble.is_some(), "{code}");
     }
+}
+
+#[test]
+fn an_unknown_code_is_doubted_unless_the_whole_command_is() {
+    let mut reply = doc! { "n": 1, "nModified": 1, "ok": 1, "writeErrors": [{ "index": 1, "code": 999_999, "errmsg": "no" }] };
+
+    let answer = read(&reply, Form::Update, 2);
+
+    assert_eq!(answer.doubted, [Refusal { statement: 1, code: 999_999, detail: "code 999999: no".into() }]);
+    assert!(answer.again.is_empty() && answer.refused.is_empty() && answer.trouble.is_some());
+
+    reply.insert("writeConcernError", doc! { "code": 64, "errmsg": "timed out" });
+    let answer = read(&reply, Form::Update, 2);
+
+    assert_eq!((answer.again, answer.doubted), (vec![0, 1], Vec::new()));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind};
 
+use super::answer::passes;
 use crate::failpoint;
 
 /// Server's codes for "there is no such collection" and "there is one already".
@@ -87,7 +88,7 @@ async fn carry_indexes_over(database: &Database, old: &str, new: &str) -> Result
         let created = run(database, INDEX_WITHIN, doc! { "createIndexes": new, "indexes": [index] }).await;
         if let Err(error) = created {
             match *error.kind {
-                ErrorKind::Command(ref refusal) if !passes(refusal.code) => {
+                ErrorKind::Command(ref refusal) if !passes(refusal.code.into()) => {
                     tracing::warn!(
                         collection = old,
                         index = name,
@@ -100,19 +101,6 @@ async fn carry_indexes_over(database: &Database, old: &str, new: &str) -> Result
         }
     }
     Ok(())
-}
-
-/// Whether a refusal is about the server, not about an index and the documents: the same may be taken later.
-///
-/// # Source
-/// The server's `error_codes.yml`.
-fn passes(code: i32) -> bool {
-    // The network; time limits; no primary (any more), or a server that ends; LockTimeout, LockBusy, WriteConflict,
-    // ReadConcernMajorityNotAvailableYet, IndexBuildAborted, OutOfDiskSpace.
-    matches!(code, 6 | 7 | 89 | 9_001)
-        || matches!(code, 50 | 202 | 262)
-        || matches!(code, 91 | 189 | 10_058 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435 | 13_436)
-        || matches!(code, 24 | 46 | 112 | 134 | 276 | 14_031)
 }
 
 async fn run(database: &Database, wait: Duration, command: Document) -> Result<Document, Error> {

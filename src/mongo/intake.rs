@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -56,6 +57,8 @@ pub(super) struct Intake {
     owned: BTreeSet<TopicPartition>,
     topics: Vec<Arc<str>>,
     watch: Watch,
+    /// Of a client that sees what is not committed.
+    uncommitted_reader: ClientConfig,
 }
 
 impl Intake {
@@ -71,7 +74,9 @@ impl Intake {
             .set("fetch.wait.max.ms", "250")
             .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "4096")
-            .set("check.crcs", "true");
+            .set("check.crcs", "true")
+            // Partitions that were added are found as soon as the engine finds them.
+            .set("topic.metadata.refresh.interval.ms", "10000");
         for (key, value) in &kafka.consumer {
             config.set(key, value);
         }
@@ -81,7 +86,8 @@ impl Intake {
             .set("group.instance.id", client_id)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "earliest")
+            // Of a position that is gone from the topic the client would say nothing: its loss is told at the next assignment.
+            .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed");
         let client: BaseConsumer<Callbacks> =
             config.create_with_context(Callbacks::default()).map_err(|error| Failure::of(format!("make a consumer of {group}"), &error))?;
@@ -91,7 +97,19 @@ impl Intake {
         let group = group.to_owned();
         client.subscribe(&names).map_err(|error| Failure::of(format!("subscribe to {}", names.join(", ")), &error))?;
         let (topics, watch) = (topics.to_vec(), Watch::new(PATIENCE));
-        Ok(Self { fetched, group, client, rebalances: Vec::new(), unanswered: None, owned: BTreeSet::new(), topics, watch })
+        let mut uncommitted_reader = kafka.client(client_id);
+        uncommitted_reader.set("isolation.level", "read_uncommitted");
+        Ok(Self {
+            fetched,
+            group,
+            client,
+            rebalances: Vec::new(),
+            unanswered: None,
+            owned: BTreeSet::new(),
+            topics,
+            watch,
+            uncommitted_reader,
+        })
     }
 
     /// Joins the group again when it has given a partition to nobody ([`crate::kafka::ownership`]); no batch is open.
@@ -214,12 +232,12 @@ impl Intake {
                 }
                 None => ListOffset::Invalid,
             };
-            let (from, start) = match committed {
-                ListOffset::Offset(offset) => (committed, Some(Position(offset))),
-                _ => (ListOffset::Beginning, None),
+            let start = match committed {
+                ListOffset::Offset(offset) => self.start(partition, Position(offset)),
+                _ => None,
             };
+            let from = start.map_or(ListOffset::Beginning, |start| ListOffset::Offset(start.0));
             list.add_partition_offset(&partition.topic, partition.partition, from).map_err(fault)?;
-            self.warn_of_hole(partition, start);
             starts.push((partition.clone(), start));
         }
         self.client.incremental_assign(&list).map_err(fault)?;
@@ -231,15 +249,28 @@ impl Intake {
         Ok(starts)
     }
 
-    /// Says so when retention was faster than the sink: what is gone from the topic can only be made again from the input.
-    fn warn_of_hole(&self, partition: &TopicPartition, start: Option<Position>) {
-        let Some(start) = start else { return };
-        match self.watermarks(partition) {
-            Some((low, _)) if low > start => {
-                tracing::error!(%partition, %start, first_record = %low, "records deleted before they reached MongoDB, raise retention.ms");
-            }
-            _ => {}
+    /// Where a partition is read from; nothing: from its first record. Says so when retention was faster than the sink: what is gone from
+    /// the topic can only be made again from the input.
+    fn start(&self, partition: &TopicPartition, committed: Position) -> Option<Position> {
+        let Some((low, stable_end)) = self.watermarks(partition) else { return Some(committed) };
+        // A generation may begin behind the end of what is committed, which an open transaction holds back.
+        let end = if committed > stable_end { self.uncommitted_end(partition).unwrap_or(committed) } else { stable_end };
+        if committed < low {
+            tracing::error!(
+                %partition, start = %committed, first_record = %low,
+                "records deleted before they reached MongoDB, raise retention.ms"
+            );
         }
+        if committed > end {
+            tracing::warn!(%partition, %committed, %end, "the topic ends before the sink's position, reading it from its first record");
+        }
+        within(committed, low, end)
+    }
+
+    fn uncommitted_end(&self, partition: &TopicPartition) -> Option<Position> {
+        let client: BaseConsumer = self.uncommitted_reader.create().ok()?;
+        let (_, end) = client.fetch_watermarks(&partition.topic, partition.partition, ANSWER_WAIT).ok()?;
+        Some(Position(end))
     }
 
     /// Gives partitions up; no batch is open.
@@ -329,6 +360,11 @@ pub fn begin_at(kafka: &Settings, group: &str, starts: &[(TopicPartition, Positi
         0 => Ok(()),
         _ => client.commit(&missing, CommitMode::Sync).map_err(failed),
     }
+}
+
+/// A position in what a topic holds: behind what was deleted, and nowhere if the topic is another one by now, or lost its end.
+fn within(committed: Position, low: Position, end: Position) -> Option<Position> {
+    if committed > end { None } else { Some(committed.max(low)) }
 }
 
 /// What the client gets over by itself; anything else makes the sink begin anew.

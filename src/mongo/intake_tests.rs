@@ -22,6 +22,33 @@ fn wait_for_rebalance(intake: &mut Intake) {
 }
 
 #[test]
+fn a_position_is_taken_for_what_the_topic_holds() {
+    let start = |committed, low, end| within(Position(committed), Position(low), Position(end)).map(|start| start.0);
+
+    assert_eq!(start(5, 0, 9), Some(5));
+    assert_eq!(start(9, 0, 9), Some(9), "everything has been read");
+    assert_eq!(start(5, 7, 9), Some(7), "retention was faster");
+    assert_eq!(start(5, 9, 9), Some(9), "and left nothing");
+    assert_eq!(start(5, 0, 4), None, "the topic was made anew");
+}
+
+#[test]
+fn a_topic_that_ends_before_the_groups_position_is_read_from_its_first_record() {
+    let cluster = MockCluster::new(1).expect("an imitated cluster");
+    cluster.create_topic("in", 1, 1).expect("a topic");
+    let kafka = Settings { bootstrap: cluster.bootstrap_servers(), ..Settings::default() };
+    let partition = TopicPartition::new("in", 0);
+    begin_at(&kafka, "group", &[(partition.clone(), Position(5))]).expect("a position");
+    let mut intake = Intake::join(&kafka, "client", "group", &["in".into()]).expect("a member");
+    wait_for_rebalance(&mut intake);
+    intake.take_rebalances();
+
+    let starts = intake.assign(std::slice::from_ref(&partition)).expect("assigned");
+
+    assert_eq!(starts, [(partition, None)]);
+}
+
+#[test]
 fn a_member_leaves_although_a_rebalance_was_not_acted_on() {
     let cluster = MockCluster::new(1).expect("an imitated cluster");
     cluster.create_topic("in", 1, 1).expect("a topic");

@@ -29,7 +29,7 @@ pub mod check;
 pub use column::{ColumnFault, Unstorable};
 pub use document::{Rule, Source, Update};
 pub use intake::begin_at;
-pub use readings::{InputTopic, ReadingRows};
+pub use readings::ReadingRows;
 pub use results::ResultRows;
 pub use rows::{Batch, Rows, SetAside, SinkFault};
 pub use settings::Settings;

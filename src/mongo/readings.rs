@@ -1,7 +1,6 @@
 //! Admitted input records as documents: the engine's own admission decides what is in (docs/semantics.md, "Admission").
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
 
@@ -9,22 +8,14 @@ use super::column::ColumnFault;
 use super::document::{Shape, Source, Times};
 use super::rows::{Batch, Rows, SetAside, SinkFault};
 use crate::engine::admit::Admission;
-use crate::kafka::Run;
-
-/// An input topic, as far as its readings need it.
-#[derive(Clone, Debug)]
-pub struct InputTopic {
-    /// Its identity.
-    pub id: Arc<str>,
-    /// Its partitions (KEY-1).
-    pub partitions: i32,
-}
+use crate::kafka::{Run, TopicDescription, TopicPartition};
 
 /// Reads the records of one source.
 pub struct ReadingRows {
     admission: Admission,
     shape: Shape,
-    topics: HashMap<Arc<str>, InputTopic>,
+    /// The topic of each partition as it was when that was assigned: the engine, too, places keys by this (KEY-1).
+    topics: HashMap<TopicPartition, TopicDescription>,
 }
 
 impl ReadingRows {
@@ -32,15 +23,19 @@ impl ReadingRows {
     ///
     /// # Errors
     /// [`ColumnFault`] when a column cannot be in a document.
-    pub fn new(admission: Admission, columns: &[FieldRef], topics: HashMap<Arc<str>, InputTopic>) -> Result<Self, ColumnFault> {
-        Ok(Self { admission, shape: Shape::of_records(columns)?, topics })
+    pub fn new(admission: Admission, columns: &[FieldRef]) -> Result<Self, ColumnFault> {
+        Ok(Self { admission, shape: Shape::of_records(columns)?, topics: HashMap::new() })
     }
 }
 
 impl Rows for ReadingRows {
+    fn learn(&mut self, partition: &TopicPartition, topic: &TopicDescription) {
+        self.topics.insert(partition.clone(), topic.clone());
+    }
+
     fn rows(&mut self, run: &Run) -> Result<Batch, SinkFault> {
         let fault = |cause: String| SinkFault::Rows { partition: run.partition.to_string(), cause };
-        let topic = self.topics.get(&run.partition.topic).ok_or_else(|| fault("the topic is not the source's".into()))?;
+        let topic = self.topics.get(&run.partition).ok_or_else(|| fault("its topic was not looked up".into()))?;
         let admitted = self.admission.admit(run, topic.partitions).map_err(|error| fault(error.to_string()))?;
         // What is refused is the engine's to report: it has become a dead letter.
         let mut batch = Batch { waiting_at: admitted.waiting_at.map(|(offset, _)| offset), ..Batch::default() };
@@ -49,7 +44,7 @@ impl Rows for ReadingRows {
             let record = *record as usize;
             let source = Source {
                 topic: run.partition.topic.clone(),
-                topic_id: topic.id.clone(),
+                topic_id: topic.id.0.clone(),
                 partition: run.partition.partition,
                 offset: run.offsets()[record],
             };
@@ -65,5 +60,9 @@ impl Rows for ReadingRows {
             }
         }
         Ok(batch)
+    }
+
+    fn forget(&mut self) {
+        self.admission.forget();
     }
 }

@@ -11,7 +11,7 @@ use super::rows::{Batch, Rows, SetAside, SinkFault};
 use crate::avro::frame::{self, SchemaId};
 use crate::avro::{Accepted, Decoder, Gate, ReaderSchema, Verdict};
 use crate::engine::rejection::header;
-use crate::kafka::{RecordRef, Run};
+use crate::kafka::{RecordRef, Run, TopicDescription, TopicPartition};
 use crate::tenant::Window;
 
 /// What a result's text header may have.
@@ -110,6 +110,10 @@ impl ResultRows {
 }
 
 impl Rows for ResultRows {
+    fn learn(&mut self, _: &TopicPartition, topic: &TopicDescription) {
+        self.topic_id = topic.id.0.clone();
+    }
+
     fn rows(&mut self, run: &Run) -> Result<Batch, SinkFault> {
         let mut batch = Batch::default();
         let mut stretch: Option<Stretch<'_>> = None;
@@ -155,6 +159,10 @@ impl Rows for ResultRows {
             self.decode(run, &ended, &mut batch)?;
         }
         Ok(batch)
+    }
+
+    fn forget(&mut self) {
+        self.decoders.clear();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::avro::encode::avro_schema_of;
 use crate::avro::gate::{OnAnswer, Policy, SchemaLookup};
 use crate::avro::registry::FetchedSchema;
 use crate::clock::SystemClock;
-use crate::kafka::{Header, Offset, RunBuilder, TopicPartition};
+use crate::kafka::{Header, Offset, RunBuilder, TopicId};
 use crate::telemetry::{Metrics, TenantMetrics};
 
 const KNOWN: SchemaId = SchemaId(7);
@@ -89,6 +89,19 @@ fn a_result_becomes_a_document_under_its_columns_own_names() {
     assert_eq!(document.get_str("origin").ok(), Some("readings/1"));
     assert_eq!(document.get_i32("schema_id").ok(), Some(7));
     assert_eq!(batch.documents[1].source.offset, 9);
+}
+
+#[test]
+fn a_result_is_of_the_topic_as_it_was_when_its_partition_was_assigned() {
+    let mut rows = rows_of_window();
+    let anew = TopicDescription { name: "zoo-analytics".into(), id: TopicId("id-2".into()), partitions: 4 };
+
+    let before = judged(&mut rows, &run(&[(5, Some(value(7)), headers())]));
+    rows.learn(&TopicPartition::new("zoo-analytics", 2), &anew);
+    let after = judged(&mut rows, &run(&[(0, Some(value(7)), headers())]));
+
+    let ids = [&before, &after].map(|batch| &*batch.documents[0].source.topic_id);
+    assert_eq!(ids, ["id-1", "id-2"]);
 }
 
 #[test]

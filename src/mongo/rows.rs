@@ -4,15 +4,22 @@ use mongodb::bson::RawDocumentBuf;
 use mongodb::bson::raw::cstr;
 
 use super::document::{Source, Update};
-use crate::kafka::{Failure, Offset, Run};
+use crate::kafka::{Failure, Offset, Run, TopicDescription, TopicPartition};
 
 /// Turns records into documents.
 pub trait Rows: Send {
+    /// Takes in what the topic of a partition is that is about to be read: it may have been widened, or made anew. Comes before the
+    /// partition's first run.
+    fn learn(&mut self, partition: &TopicPartition, topic: &TopicDescription);
+
     /// The documents of a run of one partition, in offset order.
     ///
     /// # Errors
     /// [`SinkFault`] when Testudo itself is at fault; records alone never cause one.
     fn rows(&mut self, run: &Run) -> Result<Batch, SinkFault>;
+
+    /// Drops what is kept from one run to the next, which a panic may have left half done.
+    fn forget(&mut self);
 }
 
 /// What became of records.
@@ -93,4 +100,7 @@ pub enum SinkFault {
         /// The partition.
         partition: String,
     },
+    /// The sink panicked.
+    #[error("the sink panicked: {0}; this is a defect of testudo, its records will be read again")]
+    Panicked(String),
 }

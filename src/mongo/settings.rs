@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mongodb::Client;
+use mongodb::error::ErrorKind;
 use mongodb::options::ClientOptions;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::Error;
@@ -21,6 +22,9 @@ const LINGER_MOST: Duration = Duration::from_secs(60);
 
 /// Longest wait for one attempt to write.
 const WRITE_TIMEOUT_MOST: Duration = Duration::from_secs(3_600);
+
+/// How long DNS may take to say which servers a `mongodb+srv://` name stands for.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the driver looks for a primary before it says that there is none.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,10 +69,16 @@ pub struct Bounds {
     pub bytes_max: usize,
 }
 
-/// The client cannot be made: the connection string is not understood.
+/// Why there is no client.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to understand the connection string in mongo.uri: {0}; it has the form mongodb://user:password@host:27017/?options")]
-pub struct UriFault(String);
+pub enum ClientFault {
+    /// The connection string is not understood.
+    #[error("failed to understand the connection string in mongo.uri: {0}; it has the form mongodb://user:password@host:27017/?options")]
+    Uri(String),
+    /// DNS does not say which servers its name stands for.
+    #[error("failed to look up the servers of mongo.uri: {0}; does DNS answer, and does it know the name?")]
+    LookUp(String),
+}
 
 impl Settings {
     /// What is wrong with the values; empty when nothing is.
@@ -100,11 +110,14 @@ impl Settings {
     /// A client; nothing is connected yet.
     ///
     /// # Errors
-    /// [`UriFault`] when the connection string is not understood or its SRV record is not found.
-    pub async fn client(&self) -> Result<Client, UriFault> {
+    /// [`ClientFault`] when the connection string is not understood or its SRV record is not found.
+    pub async fn client(&self) -> Result<Client, ClientFault> {
         let uri = self.uri.expose_secret();
-        let fault = |error: mongodb::error::Error| UriFault(scrub(uri, &error.kind.to_string()));
-        let mut options = ClientOptions::parse(uri).await.map_err(fault)?;
+        let fault = |error: mongodb::error::Error| client_fault(uri, &error);
+        let mut options = match tokio::time::timeout(LOOK_UP_TIMEOUT, ClientOptions::parse(uri)).await {
+            Ok(parsed) => parsed.map_err(fault)?,
+            Err(_) => return Err(ClientFault::LookUp(format!("no answer within {} s", LOOK_UP_TIMEOUT.as_secs()))),
+        };
         options.app_name.get_or_insert_with(|| "testudo".to_owned());
         options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
@@ -114,6 +127,14 @@ impl Settings {
     /// `text` without the connection string's password.
     pub fn scrub(&self, text: &str) -> String {
         scrub(self.uri.expose_secret(), text)
+    }
+}
+
+fn client_fault(uri: &str, error: &mongodb::error::Error) -> ClientFault {
+    let words = scrub(uri, &error.kind.to_string());
+    match &*error.kind {
+        ErrorKind::DnsResolve { .. } => ClientFault::LookUp(words),
+        _ => ClientFault::Uri(words),
     }
 }
 
@@ -164,6 +185,18 @@ mod tests {
         let settings = Settings { batch_statements_max: 0, batch_bytes_max: 17 << 20, linger, ..Settings::default() };
 
         assert_eq!(settings.faults().len(), 3, "{:?}", settings.faults());
+    }
+
+    /// A name that no DNS is asked for, because a part of it is longer than any may be.
+    #[tokio::test]
+    async fn what_dns_does_not_say_is_no_mistake_in_the_connection_string() {
+        let of = |uri: &str| Settings { uri: SecretString::from(uri), ..Settings::default() };
+
+        let unknown = of(&format!("mongodb+srv://{}.example.org", "a".repeat(64))).client().await;
+        let wrong = of("mongo://db.example.org").client().await;
+
+        assert!(matches!(unknown, Err(ClientFault::LookUp(_))));
+        assert!(matches!(wrong, Err(ClientFault::Uri(_))));
     }
 
     /// C133: the password is in no text that is made of settings.

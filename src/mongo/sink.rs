@@ -7,6 +7,7 @@
 //! repeating changes nothing (SINK-1).
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -21,8 +22,9 @@ use super::settings::Settings;
 use super::status::{Health, Shared, SinkHandle};
 use super::write::{Tally, Writer};
 use crate::clock::{Deadline, SharedClock};
+use crate::engine::supervisor::panic_text;
 use crate::failpoint;
-use crate::kafka::{Position, Rebalance, Run, TopicPartition};
+use crate::kafka::{Broker, Cluster, Failure, Position, Reaction, Rebalance, Run, TopicDescription, TopicPartition};
 use crate::telemetry::TenantMetrics;
 
 /// A batch holds records for so many commands.
@@ -37,6 +39,8 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 /// What is written is committed as often: an answer of the broker is waited for.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
+/// How long the broker may take to say what topics are; their group waits for it.
+const LOOK_WAIT: Duration = Duration::from_secs(10);
 /// Pause of a partition whose next record has to wait for its schema.
 const SCHEMA_WAIT: Duration = Duration::from_millis(250);
 /// How often the lag is measured, and idle positions are committed.
@@ -63,8 +67,10 @@ pub struct Target {
 /// What every sink of a process needs.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// The broker.
+    /// How to reach the broker.
     pub kafka: crate::kafka::Settings,
+    /// Tells what topics are.
+    pub broker: Arc<Cluster>,
     /// `client.id` of the consumers.
     pub client_id: String,
     /// The database.
@@ -142,8 +148,17 @@ impl Sink {
         }
     }
 
-    /// Takes part in the group until stopped or a fault.
+    /// Takes part in the group until stopped or a fault; a panic is one.
     fn serve(&mut self) -> Result<(), SinkFault> {
+        let served = catch_unwind(AssertUnwindSafe(|| self.take_part()));
+        self.shared.released_all();
+        served.unwrap_or_else(|panic| {
+            self.rows.forget();
+            Err(SinkFault::Panicked(panic_text(&*panic)))
+        })
+    }
+
+    fn take_part(&mut self) -> Result<(), SinkFault> {
         let intake = Intake::join(&self.around.kafka, &self.around.client_id, &self.target.group, &self.target.topics)?;
         tracing::info!(collection = self.target.collection, group = self.target.group, "sink joins its group");
         let mut session = Session::new(self, intake);
@@ -221,6 +236,7 @@ impl<'s> Session<'s> {
                     if !partitions.is_empty() {
                         self.sink.lease.ask()?;
                         self.must_be_held()?;
+                        self.look_up(&partitions)?;
                     }
                     for (partition, start) in self.intake.assign(&partitions)? {
                         self.sink.shared.reached(&partition, start.unwrap_or(Position(0)));
@@ -237,6 +253,22 @@ impl<'s> Session<'s> {
                     self.intake.release(&partitions)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What the topics of assigned partitions are now: one may have been widened, or made anew. Where a broker knows less than the group
+    /// does, the group is joined again.
+    fn look_up(&mut self, assigned: &[TopicPartition]) -> Result<(), SinkFault> {
+        let sink = &mut *self.sink;
+        let topics = sink.around.broker.describe(&sink.target.topics, LOOK_WAIT)?;
+        for partition in assigned {
+            let is_its = |topic: &&TopicDescription| topic.name == partition.topic && topic.partitions > partition.partition;
+            let Some(topic) = topics.iter().find(is_its) else {
+                let attempted = format!("look up {partition}");
+                return Err(Failure::new(Reaction::Retry, attempted, "it was assigned, and the broker does not know it").into());
+            };
+            sink.rows.learn(partition, topic);
         }
         Ok(())
     }
@@ -407,8 +439,5 @@ impl<'s> Session<'s> {
     /// The last commit, then the group is left.
     fn leave(mut self) {
         self.commit();
-        for partition in self.intake.owned() {
-            self.sink.shared.released(partition);
-        }
     }
 }

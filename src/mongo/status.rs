@@ -123,6 +123,11 @@ impl Shared {
         self.applied().remove(partition);
     }
 
+    /// Others write all of them now.
+    pub(super) fn released_all(&self) {
+        self.applied().clear();
+    }
+
     pub(super) fn count(&self, tally: &Tally, took: Duration) {
         self.metrics.took(took);
         let counts = [

@@ -26,6 +26,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A statement that meets a duplicate key so often is refused by a unique index of somebody else's, not by a race.
 const RACES_MAX: usize = 8;
 
+/// A statement that an answering server refuses so often in a row, with a code of which nothing is known, has a fault of its own: with
+/// nothing else left to be sent this takes more than a minute, in which what passes has passed.
+const REFUSALS_MAX: u32 = 20;
+
 /// Writes to one collection.
 #[derive(Clone)]
 pub struct Writer {
@@ -130,6 +134,7 @@ impl Writer {
         health: &Health,
     ) {
         let mut races: HashMap<usize, usize> = HashMap::new();
+        let mut doubts = Doubts::default();
         let mut pause = Pause::default();
         while let Some(command) = queue.pop_front() {
             failpoint::at("sink.send");
@@ -146,7 +151,15 @@ impl Writer {
             for refusal in &answer.refused {
                 set_aside.push(refused_aside(&updates[command.documents[refusal.statement]], &refusal.detail));
             }
-            let (mut raced, again) = (of(&answer.raced), of(&answer.again));
+            let (mut raced, mut again) = (of(&answer.raced), of(&answer.again));
+            again.iter().for_each(|index| doubts.end(*index));
+            for doubt in &answer.doubted {
+                let index = command.documents[doubt.statement];
+                match doubts.are_enough(index, doubt.code) {
+                    true => set_aside.push(refused_aside(&updates[index], &doubt.detail)),
+                    false => again.push(index),
+                }
+            }
             raced.retain(|index| {
                 let met = races.entry(*index).and_modify(|met| *met += 1).or_insert(1);
                 if *met > RACES_MAX {
@@ -171,7 +184,7 @@ impl Writer {
         while let Some(command) = queue.pop_front() {
             match self.send(&command, tally, health, &mut pause).await {
                 // A marker that is refused or meets its own twin stays away: the log has the record's place.
-                Some(answer) if answer.again.is_empty() => {}
+                Some(answer) if answer.again.is_empty() && answer.doubted.is_empty() => {}
                 _ => queue.push_back(command),
             }
         }
@@ -296,6 +309,27 @@ fn too_large_aside(update: &Update) -> SetAside {
 fn refused_aside(update: &Update, detail: &str) -> SetAside {
     let bytes = update.document.as_bytes().len();
     SetAside { source: update.source.clone(), reason: "refused-by-server", detail: detail.to_owned(), bytes }
+}
+
+/// Documents that the server refused for an unknown reason: with which code, and how often in a row.
+#[derive(Default)]
+struct Doubts {
+    refused: HashMap<usize, (i64, u32)>,
+}
+
+impl Doubts {
+    /// Counts a refusal with `code`; whether nothing else is to be expected.
+    fn are_enough(&mut self, document: usize, code: i64) -> bool {
+        let (last, times) = self.refused.entry(document).or_insert((code, 0));
+        *times = if *last == code { *times + 1 } else { 1 };
+        *last = code;
+        *times >= REFUSALS_MAX
+    }
+
+    /// The row is broken: the document was not refused, or for another reason.
+    fn end(&mut self, document: usize) {
+        self.refused.remove(&document);
+    }
 }
 
 /// Growing pauses between repetitions.

@@ -43,6 +43,20 @@ fn a_document_too_large_is_set_aside_with_its_size() {
 }
 
 #[test]
+fn only_the_same_refusal_again_and_again_is_for_good() {
+    let mut doubts = Doubts::default();
+    let mut refused = |document: usize, code: i64, times: u32| (0..times).filter(|_| doubts.are_enough(document, code)).count();
+
+    assert_eq!(refused(0, 999_999, REFUSALS_MAX - 1), 0);
+    assert_eq!(refused(1, 999_999, 1), 0, "another document");
+    assert_eq!(refused(0, 999_998, REFUSALS_MAX - 1), 0, "another code");
+    assert_eq!(refused(0, 999_998, 1), 1);
+
+    doubts.end(0);
+    assert!(!doubts.are_enough(0, 999_998), "something else came between");
+}
+
+#[test]
 fn parts_of_a_batch_add_up_and_the_first_example_stays() {
     let part = |first: u64, example: Option<&str>| Tally {
         written: first,

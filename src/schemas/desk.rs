@@ -374,7 +374,8 @@ fn judged(met: &Met, tenant: &Tenant) -> Judgement {
     }
 }
 
-fn few(findings: &[Finding]) -> Vec<Finding> {
+/// As many findings as a verdict keeps: with all of them a record may be larger than a producer takes.
+pub(crate) fn few(findings: &[Finding]) -> Vec<Finding> {
     let mut kept: Vec<Finding> = findings.iter().take(FINDINGS_MAX).cloned().collect();
     if let Some(left @ 1..) = findings.len().checked_sub(FINDINGS_MAX) {
         kept.push(Finding { field: String::new(), column: None, text: format!("and {left} more"), used_by: Vec::new() });

@@ -27,7 +27,7 @@ mod watch;
 pub mod office;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use fingerprint::policy_fingerprint;
 pub use judge::{Finding, Judgement, Readability, judge, judge_fetched};

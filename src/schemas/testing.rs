@@ -1,4 +1,4 @@
-//! A small zoo for this module's tests.
+//! A small zoo for tests of this module and of the commands.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(super) const READING: &str = r#"{"type":"record","name":"Reading","fields":[
     {"name":"site","type":"string","default":"here"}]}"#;
 
 /// The tenant file; `POLICY` is its word for new schemas.
-pub(super) const FILE: &str = r#"tenant = "zoo"
+pub(crate) const FILE: &str = r#"tenant = "zoo"
 [source.readings]
 topics = ["in", "in2"]
 schema = "in-value.avsc"
@@ -40,7 +40,7 @@ pub(super) fn zoo(policy: &str) -> Arc<Tenant> {
 }
 
 /// The tenant of a file.
-pub(super) fn tenant(file: &str) -> Arc<Tenant> {
+pub(crate) fn tenant(file: &str) -> Arc<Tenant> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("zoo.toml");
     std::fs::write(folder.path().join("in-value.avsc"), READING).expect("a writable folder");

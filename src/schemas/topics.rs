@@ -35,7 +35,7 @@ pub trait Topics: Send {
     /// Begins to read the verdicts from the first.
     ///
     /// # Errors
-    /// [`Failure`]; also while the topics do not exist.
+    /// [`Failure`]; also while the topics do not exist, and when verdicts were deleted.
     fn rewind(&mut self) -> Result<(), Failure>;
 
     /// The next verdicts, waited for up to `wait`; and whether all are read that were there at the last rewind.
@@ -117,6 +117,9 @@ impl Topics for KafkaTopics {
         let partition = TopicPartition::new(self.verdicts.clone(), 0);
         let mut reader = self.cluster.reader()?;
         let bounds = reader.bounds(&partition, ANSWER_WAIT)?;
+        if bounds.low > Position(0) {
+            return Err(deleted_from(&partition));
+        }
         reader.start(&partition, bounds.low)?;
         self.reading = Some(Reading { reader, end: bounds.high });
         Ok(())
@@ -166,6 +169,14 @@ impl Topics for KafkaTopics {
             }
         }
     }
+}
+
+/// Compaction leaves a topic's beginning where it is; retention and deleting records move it. What is left is not believed: without its
+/// baseline a schema that was held or refused would count as one that was there first.
+fn deleted_from(verdicts: &TopicPartition) -> Failure {
+    let why = "records were deleted from it, so what was decided is not known: make it anew with cleanup.policy=compact, from a copy, or \
+               empty and decide again";
+    Failure::new(Reaction::Stop, format!("read the verdicts on schemas from {verdicts}"), why)
 }
 
 /// What became of the record under way.

@@ -21,6 +21,59 @@ pub struct Entry {
     pub state: Vec<u8>,
 }
 
+impl Entry {
+    /// Bytes of key and state.
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.state.len()
+    }
+}
+
+/// How much of a store is read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanMax {
+    /// Entries.
+    pub entries: usize,
+    /// Bytes of keys and states; the entry that reaches it is the last one.
+    pub bytes: usize,
+}
+
+impl ScanMax {
+    /// Takes entries while there is room.
+    pub fn take<E>(self, entries: impl Iterator<Item = Result<Entry, E>>) -> Result<Vec<Entry>, E> {
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        for entry in entries.take(self.entries) {
+            let entry = entry?;
+            bytes += entry.bytes();
+            taken.push(entry);
+            if bytes >= self.bytes {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// What was read when it brought `entries`.
+    pub fn used_by(entries: &[Entry]) -> Self {
+        Self { entries: entries.len(), bytes: entries.iter().map(Entry::bytes).sum() }
+    }
+
+    /// What is left of it.
+    pub fn without(self, used: Self) -> Self {
+        Self { entries: self.entries.saturating_sub(used.entries), bytes: self.bytes.saturating_sub(used.bytes) }
+    }
+
+    /// Whether nothing more may be taken.
+    pub fn is_used_up(self) -> bool {
+        self.entries == 0 || self.bytes == 0
+    }
+
+    /// A fair part of it, for one of so many that still want some.
+    pub fn share(self, among: usize) -> Self {
+        Self { entries: self.entries.div_ceil(among.max(1)), bytes: self.bytes.div_ceil(among.max(1)) }
+    }
+}
+
 /// A tenant's window state. Shared by its workers; each partition is written by the worker that owns it alone.
 pub trait StateStore: Send + Sync + 'static {
     /// The number of a window's store; known ones must have the same identity.
@@ -32,14 +85,14 @@ pub trait StateStore: Send + Sync + 'static {
     /// States by the keys of [`super::keys::window_key`], in the order asked.
     fn states(&self, keys: &[Bytes]) -> Result<Vec<Option<Vec<u8>>>, StoreFault>;
 
-    /// Windows of a partition whose start lies in `from ..= until`, by start and key, at most `entries_max`.
+    /// Windows of a partition whose start lies in `from ..= until`, by start and key, at most `most`.
     fn started_within(
         &self,
         store: WindowStoreId,
         partition: i32,
         from_us: i64,
         until_us: i64,
-        entries_max: usize,
+        most: ScanMax,
     ) -> Result<Vec<Entry>, StoreFault>;
 
     /// Applies changes and progress at once, or not at all (EOS-3).

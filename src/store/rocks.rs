@@ -14,7 +14,7 @@ use super::identity::WindowIdentity;
 use super::keys;
 use super::lock::holder;
 use super::memory::Memory;
-use super::port::{Changes, Entry, StateChange, StateStore, StoreFault, WindowStoreId};
+use super::port::{Changes, Entry, ScanMax, StateChange, StateStore, StoreFault, WindowStoreId};
 use super::progress::Progress;
 use super::recent::{Budget, Known, LaneId, Recent};
 use super::set_aside::set_aside;
@@ -186,7 +186,7 @@ impl StateStore for Store {
         partition: i32,
         from_us: i64,
         until_us: i64,
-        entries_max: usize,
+        most: ScanMax,
     ) -> Result<Vec<Entry>, StoreFault> {
         let mut range = ReadOptions::default();
         range.set_total_order_seek(true);
@@ -194,17 +194,16 @@ impl StateStore for Store {
             range.set_iterate_upper_bound(keys::window_key(store.0, partition, past, &[]));
         }
         let first = keys::window_key(store.0, partition, from_us, &[]);
-        let mut entries = Vec::new();
-        for item in self.db.iterator_opt(IteratorMode::From(&first, Direction::Forward), range).take(entries_max) {
-            let (key, value) = item.map_err(|error| fault(&self.path, "scan windows", &error))?;
-            match keys::read_window_key(&key) {
-                Some(window) if window.store == store.0 && window.partition == partition => {
-                    entries.push(Entry { start_us: window.start_us, key: window.key.to_vec(), state: value.into_vec() });
-                }
-                _ => break,
+        let found = self.db.iterator_opt(IteratorMode::From(&first, Direction::Forward), range).map_while(|item| match item {
+            Ok((key, value)) => {
+                let window = keys::read_window_key(&key)?;
+                let is_of_it = window.store == store.0 && window.partition == partition;
+                let entry = || Entry { start_us: window.start_us, key: window.key.to_vec(), state: value.into_vec() };
+                is_of_it.then(entry).map(Ok)
             }
-        }
-        Ok(entries)
+            Err(error) => Some(Err(fault(&self.path, "scan windows", &error))),
+        });
+        most.take(found)
     }
 
     fn apply(&self, changes: Changes) -> Result<(), StoreFault> {

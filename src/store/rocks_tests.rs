@@ -42,10 +42,14 @@ fn data_and_progress_come_back_after_reopening() {
 
     let id = store.window(&identity()).expect("the window is known");
     assert_eq!(store.progress(&partition).expect("readable"), Some(some_progress(7)));
-    let within = store.started_within(id, 2, 60_000_000, 180_000_000, 100).expect("scannable");
+    let (all, two) = (ScanMax { entries: 100, bytes: 100 }, ScanMax { entries: 2, bytes: 100 });
+    let within = store.started_within(id, 2, 60_000_000, 180_000_000, all).expect("scannable");
     assert_eq!(within.iter().map(|entry| entry.state[0]).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(store.started_within(id, 2, i64::MIN, i64::MAX, 2).expect("scannable").len(), 2);
-    assert!(store.started_within(id, 1, i64::MIN, i64::MAX, 100).expect("scannable").is_empty());
+    assert_eq!(store.started_within(id, 2, i64::MIN, i64::MAX, two).expect("scannable").len(), 2);
+    // A key of 3 bytes and a state of 1 each.
+    let nine_bytes = ScanMax { bytes: 9, ..all };
+    assert_eq!(store.started_within(id, 2, i64::MIN, i64::MAX, nine_bytes).expect("scannable").len(), 3);
+    assert!(store.started_within(id, 1, i64::MIN, i64::MAX, all).expect("scannable").is_empty());
     let found = store.states(&[0, 1].map(|start_us| keys::window_key(id.0, 2, start_us, b"\x01k\0").into())).expect("readable");
     assert_eq!(found, [Some(vec![0]), None]);
 }

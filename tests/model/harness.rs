@@ -1,6 +1,7 @@
 //! A processor on a store of maps, fed with records made here: the engine without broker, registry and disk.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use testudo::engine::epoch::SealedEpoch;
 use testudo::engine::processor::{Processor, Task, TaskWindow};
 use testudo::engine::rejection::DeadLetterTopic;
 use testudo::kafka::{Offset, Outgoing, Position, Run, RunBuilder, TopicPartition};
-use testudo::store::{ChangelogProgress, Changes, Entry, Progress, StateStore, StoreFault, WindowIdentity, WindowStoreId, keys};
+use testudo::store::{ChangelogProgress, Changes, Entry, Progress, ScanMax, StateStore, StoreFault, WindowIdentity, WindowStoreId, keys};
 use testudo::telemetry::handle::TenantMetrics;
 use testudo::telemetry::metric::Metrics;
 use testudo::tenant::{Tenant, check};
@@ -91,13 +92,13 @@ impl Maps {
     }
 
     /// Windows of a partition that start in `from ..= until`.
-    pub fn started_within(&self, store: WindowStoreId, partition: i32, from_us: i64, until_us: i64, entries_max: usize) -> Vec<Entry> {
+    pub fn started_within(&self, store: WindowStoreId, partition: i32, from_us: i64, until_us: i64, most: ScanMax) -> Vec<Entry> {
         let of = |(key, state): (&Vec<u8>, &Vec<u8>)| {
             let window = keys::read_window_key(key)?;
             let is_within = window.store == store.0 && window.partition == partition && (from_us..=until_us).contains(&window.start_us);
             is_within.then(|| Entry { start_us: window.start_us, key: window.key.to_vec(), state: state.clone() })
         };
-        self.states.iter().filter_map(of).take(entries_max).collect()
+        most.take(self.states.iter().filter_map(of).map(Ok::<_, Infallible>)).unwrap_or_default()
     }
 
     /// Applies changes.
@@ -142,7 +143,7 @@ impl StateStore for MapStore {
         Ok(self.maps().states(keys))
     }
 
-    fn started_within(&self, store: WindowStoreId, partition: i32, from: i64, until: i64, most: usize) -> Result<Vec<Entry>, StoreFault> {
+    fn started_within(&self, store: WindowStoreId, partition: i32, from: i64, until: i64, most: ScanMax) -> Result<Vec<Entry>, StoreFault> {
         Ok(self.maps().started_within(store, partition, from, until, most))
     }
 

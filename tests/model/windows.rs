@@ -1,9 +1,12 @@
 //! Public cases of event time, windows and aggregates, through the whole engine but its edges.
 
-use apache_avro::types::Value;
-use testudo::kafka::Outgoing;
+use std::collections::BTreeSet;
 
-use crate::harness::Input;
+use apache_avro::types::Value;
+use testudo::kafka::{Offset, Outgoing, RunBuilder, TopicPartition};
+use testudo::store::keys;
+
+use crate::harness::{Input, task};
 use crate::rig::{NOW_MS, READING, Rig, Row, long, optional, reading, record, text, zoo};
 
 /// A window over `by` on the topic `results`; `rest` is size, grace and, where it matters, emit.
@@ -171,6 +174,38 @@ fn an_epoch_that_came_to_nothing_closes_nothing() {
 
     assert_eq!(rig.refused(), [""; 0]);
     assert_eq!(counted(&rig), [result("d1", 0, 1)]);
+}
+
+/// EOS-9: whether a store is level with the group is told by its position alone, so an epoch changes nothing of a partition that it does
+/// not move.
+#[test]
+fn what_is_left_to_sweep_waits_for_a_record_of_its_own_partition() {
+    let mut rig = counting(FINAL);
+    rig.processor = rig.processor.sweeping(1);
+    let other = TopicPartition::new("in", 1);
+    rig.processor.open(&other, task(&rig.tenant, 2, None));
+    rig.epoch(&[at("d1", 0), at("d2", 0), at("d3", 0)]);
+    rig.epoch(&[at("d4", 10_000)]);
+    let swept = counted(&rig);
+    assert_eq!(swept.len(), 1, "{swept:?}");
+
+    let mut run = RunBuilder::new(other);
+    // Half of them have their place there.
+    for (offset, device) in (0..).zip(["e1", "e2", "e3", "e4", "e5", "e6"]) {
+        let record = at(device, 0);
+        run.push(Offset(offset), record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), Vec::new());
+    }
+    rig.process(&run.finish());
+    let moved = rig.seal();
+
+    let partitions: BTreeSet<i32> =
+        moved.changes.states.iter().map(|(key, _)| keys::read_window_key(key).expect("a window's key").partition).collect();
+    assert_eq!((counted(&rig), partitions), (swept, BTreeSet::from([1])), "its own windows alone");
+    rig.epoch(&[at("d4", 10_001)]);
+    rig.epoch(&[at("d4", 10_002)]);
+    let mut counted = counted(&rig);
+    counted.sort();
+    assert_eq!(counted, ["d1", "d2", "d3"].map(|device| result(device, 0, 1)));
 }
 
 #[test]

@@ -1,18 +1,23 @@
-//! Operators' mistakes: topics deleted, cut, widened, groups set elsewhere. Each is refused with what to do, and what to do works.
+//! Operators' mistakes: topics deleted, cut, widened, groups set elsewhere. Each is refused with what to do, and what to do works; or it is
+//! lived with, and told.
 
 use std::fs;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
+use mongodb::bson::doc;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use testudo::avro::{SchemaId, frame};
+use testudo::kafka::partitioner::Partitioner;
 use testudo::stack::Stack;
 
 use crate::Test;
 use crate::damage::{aside, asked, ran, refused, without_mongo};
 use crate::job::{Instance, Job, PATIENCE, READING, wait_for};
+use crate::wire::Wire;
 
 pub const TESTS: &[Test] = &[
     ("f44_f45_a_changelog_deleted_or_cut_is_refused", changelog_lost),
@@ -20,11 +25,34 @@ pub const TESTS: &[Test] = &[
     ("f47_added_partitions_are_refused_with_the_numbers", partitions_added),
     ("f46_an_input_topic_deleted_at_work_is_missed_and_its_successor_refused", input_deleted_at_work),
     ("f47_partitions_added_at_work_end_the_tenant_with_the_numbers", partitions_added_at_work),
+    ("f47_records_of_a_partition_added_at_work_become_documents_without_windows", partition_added_without_windows),
+    ("f46_documents_of_a_topic_that_is_made_anew_at_work_are_replaced", topic_made_anew_without_windows),
+    ("records_that_retention_takes_from_a_sink_at_work_are_told", sink_overtaken),
+    ("a_database_that_dns_does_not_know_keeps_the_sinks_alone_waiting", unknown_database),
     ("f48_c100_a_group_that_was_set_elsewhere_is_refused", group_moved),
     ("reset_begins_again_on_record", reset),
 ];
 
 const RUN: [&str; 2] = ["run", "--drain"];
+
+/// A tenant without windows.
+const EVENTS: &str = r#"
+tenant = "NAME"
+[source.events]
+topics = ["NAME-in"]
+key = "id"
+[alert.all]
+from = "events"
+where = "true"
+topic = "NAME-alert"
+[mongo.events]
+from = "events"
+"#;
+
+const EVENT: &str = r#"{"type":"record","name":"Event","fields":[{"name":"id","type":"string"}]}"#;
+
+/// 2025-04-08T08:15:00.123Z.
+const TIME_MS: i64 = 1_744_100_100_123;
 
 /// A tenant without sinks that has read 1,000 records and left its group.
 fn drained<'s>(stack: &'s Stack, partitions: i32) -> Result<Job<'s>, Failed> {
@@ -62,14 +90,20 @@ fn cut(job: &Job<'_>) -> Result<(), Failed> {
         job.block_on(admin.alter_configs(&[change], &AdminOptions::new()))
     };
     policy("delete")?;
+    delete_before(job, &topic, 2)?;
+    policy("compact")?;
+    Ok(())
+}
+
+/// Deletes the records of partition 0 before an offset.
+fn delete_before(job: &Job<'_>, topic: &str, offset: i64) -> Result<(), Failed> {
+    let admin = admin(job)?;
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&topic, 0, Offset::Offset(2))?;
+    list.add_partition_offset(topic, 0, Offset::Offset(offset))?;
     wait_for("the cut", || {
         let deleted = job.block_on(admin.delete_records(&list, &AdminOptions::new()))?;
         Ok(deleted.elements().iter().all(|element| element.error().is_ok()))
-    })?;
-    policy("compact")?;
-    Ok(())
+    })
 }
 
 fn changelog_lost(stack: &Stack) -> Result<(), Failed> {
@@ -175,6 +209,109 @@ fn partitions_added(stack: &Stack) -> Result<(), Failed> {
     widen(&job)?;
 
     refused(&job, &RUN, 5, &["had 2 partitions and has 3 now", "KEY-1", "testudo reset"])
+}
+
+/// A tenant without windows, whose clients notice soon what becomes of its topic.
+fn events(stack: &Stack, partitions: i32) -> Result<(Job<'_>, SchemaId), Failed> {
+    let job = Job::new(stack, EVENTS, &[("NAME-in", EVENT)])?;
+    let config = fs::read_to_string(job.path("testudo.toml"))?;
+    let often = "[kafka.consumer]\n\"topic.metadata.refresh.interval.ms\" = \"1000\"\n";
+    fs::write(job.path("testudo.toml"), config.replacen("[kafka.consumer]\n", often, 1))?;
+    job.create_topic(&job.topic("in"), partitions)?;
+    let schema = job.register(&job.topic("in"), EVENT)?;
+    Ok((job, schema))
+}
+
+fn send_event(job: &Job<'_>, schema: SchemaId, partition: i32, id: &str) -> Result<(), Failed> {
+    // A short text is a byte with twice its length, and its bytes.
+    let value = [&frame::prefix(schema)[..], &[2 * id.len() as u8], id.as_bytes()].concat();
+    job.produce(&job.topic("in"), partition, Some(id.as_bytes()), Some(&value), TIME_MS)
+}
+
+/// Keys that have moved into an old partition are placed by the old number until a restart; so all lie in the new one.
+fn partition_added_without_windows(stack: &Stack) -> Result<(), Failed> {
+    let (job, schema) = events(stack, 2)?;
+    let running = job.start("one", &[])?;
+    wait_for("readiness", || Ok(asked(&running, "/readyz")?.contains("200 OK")))?;
+
+    widen(&job)?;
+    let ids = (0..).map(|number| format!("d{number}"));
+    for id in ids.filter(|id| Partitioner::Murmur2.place(id.as_bytes(), 3) == Some(2)).take(20) {
+        send_event(&job, schema, 2, &id)?;
+    }
+
+    wait_for("the documents", || Ok(job.documents("events")? == 20))?;
+    job.wait_committed(20)?;
+    running.terminate()?;
+    job.drain()?;
+    job.audit()
+}
+
+/// The new topic is shorter than the old one: also a sink that has not seen it deleted has to begin at its first record.
+fn topic_made_anew_without_windows(stack: &Stack) -> Result<(), Failed> {
+    let (job, schema) = events(stack, 1)?;
+    for number in 0..10 {
+        send_event(&job, schema, 0, &format!("d{number}"))?;
+    }
+    let running = job.start("one", &[])?;
+    wait_for("the first documents", || Ok(job.documents("events")? == 10))?;
+    let documents = job.collection("events")?;
+    let one = job.block_on(async { documents.find_one(doc! {}).await })?.ok_or("a document")?;
+    let old = one.get_document("source")?.get_str("topic_id")?;
+
+    recreate(&job, &job.topic("in"), 1)?;
+    for number in 0..5 {
+        send_event(&job, schema, 0, &format!("d{number}"))?;
+    }
+
+    let new = doc! { "source.topic_id": { "$ne": old } };
+    wait_for("the new documents", || Ok(job.block_on(async { documents.count_documents(new.clone()).await })? == 5))?;
+    running.kill()
+}
+
+/// Its database does not answer meanwhile; then it goes on behind what is gone.
+fn sink_overtaken(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 1)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    let uri = stack.mongo_uri();
+    let port = uri.split("127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()).ok_or("a port")?;
+    let wire = Wire::to(port.parse()?)?;
+    let uri = wire.instead_of(&uri);
+    let small = [("TESTUDO__MONGO__BATCH_STATEMENTS_MAX", "10"), ("TESTUDO__MONGO__WRITE_TIMEOUT", "2s")];
+    let running = job.start("one", &[small[0], small[1], ("TESTUDO__MONGO__URI", uri.as_str())])?;
+    wait_for("readiness", || Ok(asked(&running, "/readyz")?.contains("200 OK")))?;
+
+    wire.hold();
+    job.emulate(schema, 1, 1_000, None, &[])?;
+    job.wait_committed(1_000)?;
+    // Long before an attempt times out the sink lets go of what it has fetched ahead.
+    let waits = format!("failed to write to {}.tortoise", job.database());
+    wait_for("the sink to wait", || Ok(asked(&running, "/readyz?verbose")?.contains(&waits)))?;
+    delete_before(&job, &job.topic("in"), 500)?;
+    wire.carry_on();
+
+    wait_for("the loss to be told", || Ok(running.log().contains("records deleted before they reached MongoDB")))?;
+    wait_for("the rest", || Ok(job.committed_of(&format!("{}-mongo-tortoise", job.name))? == 1_000))?;
+    let documents = job.documents("tortoise")?;
+    assert!((500..1_000).contains(&documents), "{documents} documents");
+    running.terminate()
+}
+
+/// The name is too long for any DNS, so none is asked.
+fn unknown_database(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 1)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, 500, None, &[])?;
+    let uri = format!("mongodb+srv://{}.example.org", "a".repeat(64));
+
+    let running = job.start("one", &[("TESTUDO__MONGO__URI", uri.as_str())])?;
+
+    job.wait_committed(500)?;
+    let why = "failed to look up the servers of mongo.uri";
+    wait_for("/readyz to say why", || Ok(asked(&running, "/readyz?verbose")?.contains(why)))?;
+    running.terminate()?;
+    job.drain()?;
+    job.audit()
 }
 
 /// Sets the group of a tenant that stands still.

@@ -1,4 +1,4 @@
-//! Claims about the sink's writes, held to a real server: guards, races, faults, sizes, types.
+//! Claims about the sink's writes, held to a real server: guards, races, faults, sizes, types; and that a sink outlives a panic.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use testudo::mongo::{Batch, Health, Rule, Settings, Source, Tally, Update, Write
 use testudo::stack::Stack;
 
 use crate::Test;
+use crate::damage::asked;
+use crate::job::{Job, READING, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("mongo_newer_wins_older_and_equal_change_nothing", |stack| on(stack, newer_wins)),
@@ -25,10 +27,12 @@ pub const TESTS: &[Test] = &[
     ("mongo_a_repeated_reading_changes_nothing", |stack| on(stack, repeated_reading)),
     ("mongo_an_oversized_document_is_set_aside", |stack| on(stack, oversized)),
     ("mongo_a_document_that_the_server_refuses_is_set_aside", |stack| on(stack, refused)),
+    ("mongo_a_document_that_an_index_cannot_take_is_set_aside", |stack| on(stack, not_indexed)),
     ("mongo_types_come_back_as_they_went", |stack| on(stack, types)),
     ("mongo_names_with_dots_and_dollars_stay_whole", |stack| on(stack, odd_names)),
     ("mongo_a_write_concern_error_is_repeated", |stack| on(stack, write_concern_error)),
     ("mongo_a_step_down_or_a_cut_connection_is_repeated", |stack| on(stack, step_down)),
+    ("f55_a_panic_in_a_sink_loses_nothing", panicked),
 ];
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -252,6 +256,29 @@ async fn refused(place: Place) {
     assert!(offsets == [0, 1] || offsets == [1, 2], "{offsets:?}");
 }
 
+/// Indexes of the owner's: hashes of what is no array, words of a language that there is.
+async fn not_indexed(place: Place) {
+    for index in [doc! { "key": { "tags": "hashed" }, "name": "tags" }, doc! { "key": { "text": "text" }, "name": "text" }] {
+        let command = doc! { "createIndexes": "zoo_analytics", "indexes": [index] };
+        place.database.run_command(command).await.expect("an index");
+    }
+    let with = |offset: i64, more: Document| {
+        let mut update = reading("t1", offset, "a tortoise");
+        let mut document = Document::try_from(update.document).expect("valid BSON");
+        document.extend(more);
+        update.document = RawDocumentBuf::try_from(&document).expect("valid BSON");
+        update
+    };
+    let refused = [doc! { "tags": ["slow", "old"] }, doc! { "language": "Tamil" }, doc! { "language": null }];
+    let batch: Vec<Update> = (1..).zip(refused).map(|(offset, more)| with(offset, more)).collect();
+
+    let tally = place.apply([batch, vec![with(0, doc! { "tags": "slow" }), with(4, doc! { "language": "german" })]].concat()).await;
+
+    assert_eq!((tally.written, tally.set_aside, tally.repeated), (2, 3, 0), "{tally:?}");
+    let markers = place.documents("zoo_analytics_set_aside").await;
+    assert!(markers.iter().all(|marker| marker.get_str("reason").is_ok_and(|reason| reason == "refused-by-server")), "{markers:?}");
+}
+
 /// C07, C79, C81, C121: what Arrow holds is what a reader of MongoDB gets.
 async fn types(place: Place) {
     let money = Decimal128Array::from(vec![1_250, -1]).with_precision_and_scale(8, 2).expect("a decimal type");
@@ -346,4 +373,20 @@ async fn step_down(place: Place) {
     place.client.database("admin").run_command(off).await.expect("the fail point taken away");
     assert_eq!(writing.await.written, 1);
     assert!(parts.is_ready());
+}
+
+/// It says so, and joins its group again.
+fn panicked(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 2)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 1, 2_000, None, &[])?;
+
+    let running = job.start("one", &[("FAILPOINTS", "sink.written=1*panic->off")])?;
+
+    wait_for("a panic", || Ok(running.log().contains("the sink panicked")))?;
+    wait_for("all readings", || Ok(job.documents("tortoise")? == 2_000))?;
+    wait_for("readiness", || Ok(asked(&running, "/readyz")?.contains("200 OK")))?;
+    running.terminate()?;
+    job.drain()?;
+    job.audit()
 }

@@ -4,9 +4,13 @@ use std::collections::BTreeSet;
 
 use libtest_mimic::Failed;
 use mongodb::bson::{Document, doc};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use testudo::stack::Stack;
 
 use crate::Test;
+use crate::damage::ran;
 use crate::job::{Instance, Job, READING, SMALL_EPOCHS, ZOO, wait_for};
 use crate::matrix::load::Load;
 
@@ -17,6 +21,8 @@ pub const TESTS: &[Test] = &[
     ("a_rebuild_that_is_given_up_leaves_nothing", given_up),
     ("a_second_rebuild_waits_for_members_of_every_protocol_and_two_at_once_are_one", twice),
     ("a_generation_that_is_built_skips_what_it_cannot_read", skipped),
+    ("what_is_rebuilt_after_a_reset_begins_with_the_first_record", after_reset),
+    ("nobody_works_when_what_counts_was_deleted", forgotten),
     ("what_is_no_window_continues_and_a_new_window_starts_beside", compatible),
 ];
 
@@ -317,6 +323,77 @@ fn skipped(stack: &Stack) -> Result<(), Failed> {
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains(&format!("{partition}: {from} to {} skipped in generation 2 alone by ", from + 299)), "{text}");
     }
+    Ok(())
+}
+
+/// Builds the next generation of a tenant that stands still.
+fn rebuilt(job: &Job<'_>) -> Result<(), Failed> {
+    let mut rebuilt = job.start_with("one", &["--rebuild", "--drain"], &[])?;
+    match rebuilt.wait()?.success() {
+        true => Ok(()),
+        false => Err(rebuilt.log().into()),
+    }
+}
+
+fn after_reset(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 1)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 15, 2_000, None, &[])?;
+    job.drain()?;
+    let (code, text) = ran(&job, &["reset", "tenants/tenant.toml", "--to", &format!("{}/0=1200", job.topic("in")), "--yes"])?;
+    assert_eq!(code, Some(0), "{text}");
+    job.drain()?;
+    job.audit()?;
+
+    declare(&job, 5)?;
+    rebuilt(&job)?;
+
+    assert_eq!(lengths(&job)?, BTreeSet::from([300]));
+    job.audit()
+}
+
+/// Deletes all records of a topic, as a `cleanup.policy` with `delete` does in time.
+fn emptied(job: &Job<'_>, topic: &str) -> Result<(), Failed> {
+    let admin: AdminClient<DefaultClientContext> = job.client().create()?;
+    let policy = |policy: &'static str| {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("cleanup.policy", policy);
+        job.block_on(admin.alter_configs(&[change], &AdminOptions::new()))
+    };
+    policy("delete")?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::End)?;
+    wait_for("the records to be deleted", || {
+        let deleted = job.block_on(admin.delete_records(&list, &AdminOptions::new()))?;
+        Ok(deleted.elements().iter().all(|element| element.error().is_ok()))
+    })?;
+    policy("compact")?;
+    Ok(())
+}
+
+/// Without the record of a rebuild the first generation would count again.
+fn forgotten(stack: &Stack) -> Result<(), Failed> {
+    let job = Job::zoo(stack, 1)?;
+    let schema = job.register(&job.topic("in"), READING)?;
+    job.emulate(schema, 16, 2_000, None, &[])?;
+    job.drain()?;
+    declare(&job, 5)?;
+    rebuilt(&job)?;
+    let topic = job.topic("generation");
+    let last = job.read(&topic)?.pop().ok_or("the record of the rebuild")?;
+
+    emptied(&job, &topic)?;
+
+    refused(&mut job.start("one", &[])?, &["which generation counts", "records were deleted from it", "write its last record again"])?;
+    job.produce(&topic, 0, last.key.as_deref(), last.value.as_deref(), last.timestamp_ms)?;
+    job.emulate(schema, 17, 500, None, &[])?;
+    job.drain()?;
+    assert_eq!(lengths(&job)?, BTreeSet::from([300]));
+    job.audit()?;
+
+    // Verdicts that are gone are not guessed either.
+    emptied(&job, &job.topic("schemas"))?;
+    let (code, text) = ran(&job, &["schema", "ls", "tenants/tenant.toml"])?;
+    assert!(code == Some(3) && text.contains("records were deleted from it"), "{code:?}: {text}");
     Ok(())
 }
 

@@ -401,7 +401,7 @@ fn stream_time_goes_back_only_where_state_was_lost_with_consent() {
 #[test]
 fn after_a_reset_the_chains_begin_where_it_set_them() {
     let inputs = [(input(0), 3 * RECORDS), (input(1), 3 * RECORDS)].into();
-    let reset = || History { reset: Some(Reset { inputs, outputs: BTreeMap::new(), deed: deed() }), ..History::default() };
+    let reset = || History { reset: Some(Reset { inputs, outputs: BTreeMap::new(), generation: 1, deed: deed() }), ..History::default() };
     let mut world = World::new();
     // What stands before it is not read.
     world.ledger.drain(..6);
@@ -415,4 +415,15 @@ fn after_a_reset_the_chains_begin_where_it_set_them() {
     let report = world.audit_after(reset());
 
     assert!(report.is_clean() && report.warnings.is_empty() && report.deeds[0].starts_with("reset by ada"), "{report}");
+}
+
+#[test]
+fn what_was_computed_anew_begins_at_the_beginning_whatever_was_reset_before() {
+    let inputs = [(input(0), 3 * RECORDS), (input(1), 3 * RECORDS)].into();
+    let reset = Reset { inputs, outputs: BTreeMap::new(), generation: 1, deed: deed() };
+    let history = History { reset: Some(reset), ..History::default() };
+
+    assert!(!World::new().audit_after(history.of_windows(1)).is_clean());
+    let report = World::new().audit_after(history.of_windows(2));
+    assert!(report.is_clean() && report.warnings.is_empty(), "{report}");
 }

@@ -25,7 +25,7 @@ pub struct Args {
     /// Tenant files [default: those of the configuration]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Also look at the broker, the registry, MongoDB and the state folder. Nothing is created or changed.
+    /// Also look at the broker, the registry, MongoDB and the state folder. Nothing is created or changed, but for an empty probe that is written to `_testudo_check` in MongoDB.
     #[arg(long)]
     connect: bool,
 }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod feed;
+mod folder;
 mod show;
 
 use std::path::PathBuf;
@@ -41,7 +42,8 @@ pub struct Args {
     /// Sample readings that are replayed before the fleet.
     #[arg(long, default_value = "tenants/zoo-sample.csv")]
     sample: PathBuf,
-    /// Folder of the stack's data; emptied at the end unless kept.
+    /// Folder for its data: a new one, an empty one, or that of an earlier demonstration. What it puts there is removed at the end unless
+    /// kept.
     #[arg(long, default_value = ".testudo/demo")]
     dir: PathBuf,
     /// Seconds that the fleet sends.
@@ -60,6 +62,7 @@ pub struct Args {
 
 /// Runs the demonstration.
 pub fn run(args: Args, config: Config) -> anyhow::Result<()> {
+    folder::take(&args.dir)?;
     show::step("starting Kafka, the schema registry and MongoDB");
     let options = Options { dir: args.dir.clone(), ..Options::default() };
     let mut stack = Stack::up(options).context("failed to start the local stack").exit(Exit::Unreachable)?;
@@ -71,7 +74,7 @@ pub fn run(args: Args, config: Config) -> anyhow::Result<()> {
     } else {
         show::step("cleaning up");
         stack.down()?;
-        std::fs::remove_dir_all(&args.dir).with_context(|| format!("failed to empty {}", args.dir.display()))?;
+        folder::clean(&args.dir)?;
     }
     ended
 }
@@ -120,7 +123,7 @@ fn configure(args: &Args, config: &mut Config, stack: &Stack) {
     config.kafka.bootstrap = stack.bootstrap();
     config.registry.url = stack.registry_url();
     config.mongo = Some(crate::mongo::settings::Settings { uri: stack.mongo_uri().into(), ..Default::default() });
-    config.store.dir = args.dir.join("state");
+    config.store.dir = args.dir.join(folder::STATE);
     config.http.bind = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
 }
 

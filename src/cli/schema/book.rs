@@ -14,7 +14,8 @@ use crate::cli::exit::{Exit, WithExit};
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::kafka::{Broker, Cluster, Failure};
-use crate::schemas::record::{By, Decision, Key, Place, Verdict, VerdictKey, json};
+use crate::schemas::desk::few;
+use crate::schemas::record::{By, Decision, Key, Place, Rule, Verdict, VerdictKey, json};
 use crate::schemas::topics::{KafkaTopics, Topic, Topics};
 use crate::schemas::verdicts::Verdicts;
 use crate::schemas::{Judgement, policy_fingerprint};
@@ -42,6 +43,24 @@ pub(super) struct Word {
     pub(super) decision: Decision,
     pub(super) who: String,
     pub(super) note: Option<String>,
+}
+
+impl Word {
+    /// The verdict that says it.
+    fn verdict(&self, judgement: &Judgement, place: Option<Place>, rule: Option<Rule>, when_ms: i64) -> Verdict {
+        Verdict {
+            verdict: self.decision,
+            by: By::Owner,
+            who: self.who.clone(),
+            when_ms,
+            note: self.note.clone(),
+            place,
+            reasons: few(&judgement.reasons),
+            changes: few(&judgement.changes),
+            rule,
+            announced: false,
+        }
+    }
 }
 
 impl Book {
@@ -92,18 +111,8 @@ impl Book {
         if word.note.as_ref().is_some_and(|note| note.chars().count() > NOTE_CHARS_MAX) {
             return Err(anyhow!("the reason is longer than {NOTE_CHARS_MAX} characters")).exit(Exit::Usage);
         }
-        let verdict = Verdict {
-            verdict: word.decision,
-            by: By::Owner,
-            who: word.who.clone(),
-            when_ms: self.clock.wall_ms(),
-            note: word.note.clone(),
-            place,
-            reasons: judgement.reasons.clone(),
-            changes: judgement.changes.clone(),
-            rule: self.verdicts.of(key).and_then(|known| known.rule.clone()),
-            announced: false,
-        };
+        let rule = self.verdicts.of(key).and_then(|known| known.rule.clone());
+        let verdict = word.verdict(judgement, place, rule, self.clock.wall_ms());
         self.topics.create().exit_by(exit_of)?;
         self.topics.append(Topic::Verdicts, &json(&Key::Verdict(key.clone())), &json(&verdict)).exit_by(exit_of)?;
         self.topics.rewind().exit_by(exit_of)?;
@@ -146,4 +155,31 @@ pub(super) fn pretty(schema: &FetchedSchema) -> String {
 
 fn exit_of(failure: &Failure) -> Exit {
     if failure.is_forbidden { Exit::Forbidden } else { Exit::Unreachable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schemas::{Finding, Readability};
+
+    /// A producer's own bound, `message.max.bytes`, where nothing else is set.
+    const RECORD_BYTES_MAX: usize = 1_000_000;
+
+    #[test]
+    fn an_owners_word_on_a_schema_of_many_long_fields_is_a_record_that_can_be_sent() {
+        let finding = |at: usize| Finding {
+            field: format!("{at:0>512}"),
+            column: None,
+            text: "is written as int and not read: the reader schema has no such field".into(),
+            used_by: Vec::new(),
+        };
+        let changes: Vec<Finding> = (0..5_000).map(finding).collect();
+        let judgement = Judgement { verdict: Readability::Readable, reasons: Vec::new(), changes };
+        let word = Word { decision: Decision::Accepted, who: "ada".into(), note: None };
+
+        let verdict = word.verdict(&judgement, None, None, 0);
+
+        assert!(json(&judgement).len() > RECORD_BYTES_MAX && json(&verdict).len() < RECORD_BYTES_MAX);
+        assert!(verdict.changes.last().is_some_and(|last| last.text.starts_with("and ")), "{:?}", verdict.changes.last());
+    }
 }

@@ -10,6 +10,7 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use hashbrown::HashTable;
 
+use super::kept::values_bytes;
 use crate::tenant::Window;
 
 /// What a group stands for.
@@ -27,8 +28,19 @@ pub struct Group {
     key_until: usize,
 }
 
+/// What a touched group comes to when it is sealed: its result, its changelog record and its state with their keys, as measured with
+/// states of some [`STATE_BYTES`].
+const GROUP_BYTES: usize = 640;
+/// What is longer counts as often as it is held: in an accumulator, in the result, and in what changelog and store share.
+const STATE_BYTES: usize = 128;
+const HELD_TIMES: usize = 3;
+/// The state of one `approx_distinct`.
+const SKETCH_BYTES: usize = 16 << 10;
+
 /// The groups that an epoch has touched.
 pub struct Groups {
+    bytes: usize,
+    group_bytes: usize,
     index: HashTable<u32>,
     hasher: RandomState,
     groups: Vec<Group>,
@@ -46,7 +58,16 @@ impl Groups {
     pub fn new(window: &Window) -> Result<Self, DataFusionError> {
         // Fixed seeds: the order of groups, and so of outputs, must not depend on the process.
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
-        Ok(Self { index: HashTable::new(), hasher, groups: Vec::new(), keys: Vec::new(), accumulators: accumulators(window)? })
+        let sketches = window.aggregates.iter().filter(|aggregate| aggregate.function.fun().name() == "approx_distinct").count();
+        Ok(Self {
+            bytes: 0,
+            group_bytes: GROUP_BYTES + HELD_TIMES * SKETCH_BYTES * sketches,
+            index: HashTable::new(),
+            hasher,
+            groups: Vec::new(),
+            keys: Vec::new(),
+            accumulators: accumulators(window)?,
+        })
     }
 
     /// Number of groups.
@@ -57,6 +78,11 @@ impl Groups {
     /// Whether nothing was touched.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
+    }
+
+    /// About as many bytes as the groups take, sealed.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// All groups, in the order they were first touched.
@@ -96,6 +122,7 @@ impl Groups {
             return number;
         }
         let number = self.groups.len();
+        self.bytes += self.group_bytes + HELD_TIMES * key.len().saturating_sub(STATE_BYTES);
         let key_from = self.keys.len();
         self.keys.extend_from_slice(key);
         let key_until = self.keys.len();
@@ -108,9 +135,18 @@ impl Groups {
         number
     }
 
-    /// Takes the stored states of groups in: `columns` are the state columns of all aggregates, a row for each of `numbers`.
-    pub fn load(&mut self, window: &Window, columns: &[ArrayRef], numbers: &[usize], latest_ms: &[i64]) -> Result<(), DataFusionError> {
+    /// Takes the stored states of groups in: `columns` are the state columns of all aggregates, a row for each of `numbers`, and took so
+    /// many `bytes`.
+    pub fn load(
+        &mut self,
+        window: &Window,
+        columns: &[ArrayRef],
+        numbers: &[usize],
+        latest_ms: &[i64],
+        bytes: usize,
+    ) -> Result<(), DataFusionError> {
         let total = self.groups.len();
+        self.bytes += HELD_TIMES * bytes.saturating_sub(STATE_BYTES * numbers.len());
         for (aggregate, accumulator) in window.aggregates.iter().zip(&mut self.accumulators) {
             accumulator.merge_batch(&columns[aggregate.state.clone()], numbers, total)?;
         }
@@ -123,8 +159,17 @@ impl Groups {
     }
 
     /// Folds values in: for each aggregate its arguments and an optional filter, a row for each of `numbers`.
-    pub fn fold(&mut self, arguments: &[(Vec<ArrayRef>, Option<BooleanArray>)], numbers: &[usize]) -> Result<(), DataFusionError> {
+    pub fn fold(
+        &mut self,
+        window: &Window,
+        arguments: &[(Vec<ArrayRef>, Option<BooleanArray>)],
+        numbers: &[usize],
+    ) -> Result<(), DataFusionError> {
         let total = self.groups.len();
+        for (aggregate, (values, _)) in window.aggregates.iter().zip(arguments) {
+            let kept: usize = aggregate.kept.iter().map(|at| values_bytes(&values[*at])).sum();
+            self.bytes += HELD_TIMES * kept.saturating_sub(STATE_BYTES * numbers.len());
+        }
         for (accumulator, (values, only)) in self.accumulators.iter_mut().zip(arguments) {
             accumulator.update_batch(values, numbers, only.as_ref(), total)?;
         }

@@ -36,21 +36,34 @@ impl TooLarge {
     }
 }
 
+/// Bytes of all values of a text or bytes column.
+pub(super) fn values_bytes(values: &ArrayRef) -> usize {
+    match (values.data_type(), ends(values)) {
+        (_, Some([first, .., last])) => (last - first) as usize,
+        (DataType::FixedSizeBinary(bytes), _) => *bytes as usize * values.len(),
+        _ => 0,
+    }
+}
+
 /// The rows of a text or bytes column that are longer than `bytes_max`, with their bytes.
 fn longer(values: &ArrayRef, bytes_max: usize) -> Vec<(usize, usize)> {
-    let ends = match values.data_type() {
-        DataType::Utf8 => values.as_string::<i32>().value_offsets(),
-        DataType::Binary => values.as_binary::<i32>().value_offsets(),
-        DataType::FixedSizeBinary(bytes) if *bytes as usize > bytes_max => {
-            return (0..values.len()).map(|row| (row, *bytes as usize)).collect();
-        }
-        _ => return Vec::new(),
-    };
-    match ends {
-        [first, .., last] if (last - first) as usize > bytes_max => {
+    match (values.data_type(), ends(values)) {
+        (_, Some(ends)) if values_bytes(values) > bytes_max => {
             let lengths = ends.windows(2).map(|ends| (ends[1] - ends[0]) as usize);
             lengths.enumerate().filter(|(_, bytes)| *bytes > bytes_max).collect()
         }
+        (DataType::FixedSizeBinary(bytes), _) if *bytes as usize > bytes_max => {
+            (0..values.len()).map(|row| (row, *bytes as usize)).collect()
+        }
         _ => Vec::new(),
+    }
+}
+
+/// Where the values of a column of texts or bytes begin, and the last one ends.
+fn ends(values: &ArrayRef) -> Option<&[i32]> {
+    match values.data_type() {
+        DataType::Utf8 => Some(values.as_string::<i32>().value_offsets()),
+        DataType::Binary => Some(values.as_binary::<i32>().value_offsets()),
+        _ => None,
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing it computes is visible before the epoch is committed: [`WindowBranch::seal`] returns states, tombstones and results
 //! as data. After a commit the caller calls [`WindowBranch::settle`]; after anything else [`WindowBranch::discard`].
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
@@ -22,15 +23,12 @@ use crate::avro::encode::{Encoder, StateCodec};
 use crate::engine::admit::Admitted;
 use crate::engine::rejection::Rejection;
 use crate::kafka::{Headers, Run, TopicPartition};
-use crate::store::{Entry, StateStore, WindowStoreId, keys};
+use crate::store::{Entry, ScanMax, StateStore, WindowStoreId, keys};
 use crate::tenant::expression::evaluate_physical_rows;
 use crate::tenant::{Emit, Tenant, Window};
 
-/// So many untouched windows are closed in one epoch and partition at most: its transaction has to end in time.
-const SWEEP_MAX: usize = 20_000;
-
-/// What a touched group comes to when it is sealed: its result, its changelog record and its state with their keys, as measured.
-const GROUP_BYTES: usize = 640;
+/// Bytes of stored states that are decoded at once; the state that reaches it is the last one.
+const LOADED_AT_ONCE: usize = 16 << 20;
 
 /// One window of a tenant, for one worker.
 pub struct WindowBranch {
@@ -66,6 +64,14 @@ pub fn row_schema(window: &Window) -> SchemaRef {
     Arc::new(Schema::new(std::iter::once(latest).chain(window.state.fields().iter().cloned()).collect::<Vec<_>>()))
 }
 
+impl Place {
+    /// Starts of windows that are closed where starts up to `bound` are, and not swept yet.
+    fn unswept(&self, bound: i64) -> Option<RangeInclusive<i64>> {
+        let from = self.swept_until.map_or(Some(i64::MIN), |until| until.checked_add(1))?;
+        (from <= bound).then_some(from..=bound)
+    }
+}
+
 impl WindowBranch {
     /// The branch of `tenant.windows[window]`; `encoder` is for the window's output schema.
     pub fn new(tenant: Arc<Tenant>, window: usize, topic: OutputTopic, encoder: Encoder) -> Result<Self, BranchFault> {
@@ -89,7 +95,7 @@ impl WindowBranch {
 
     /// About as many bytes as the groups of the epoch take, sealed.
     pub fn held_bytes(&self) -> usize {
-        self.groups.len() * GROUP_BYTES
+        self.groups.bytes()
     }
 
     /// Starts to keep the windows of a restored partition; those that start up to `swept_until` are closed and gone.
@@ -137,7 +143,9 @@ impl WindowBranch {
             true => arguments,
             false => only_rows(&arguments, &kept).map_err(|error| self.compute(error))?,
         };
-        self.groups.fold(&arguments, &numbers).map_err(|error| self.aggregate(error))
+        self.groups
+            .fold(&self.tenant.windows[self.window], &arguments, &numbers)
+            .map_err(|error| BranchFault::Aggregate { branch: self.stage.clone(), cause: error.to_string() })
     }
 
     fn evaluate_keys(
@@ -244,22 +252,32 @@ impl WindowBranch {
             return Ok(());
         }
         let states = store.states(&self.store_keys(from))?;
-        let found: Vec<(usize, Vec<u8>)> = states.into_iter().zip(from..).filter_map(|(state, number)| Some((number, state?))).collect();
-        if found.is_empty() {
-            return Ok(());
+        let mut found = states.into_iter().zip(from..).filter_map(|(state, number)| Some((number, state?))).peekable();
+        while found.peek().is_some() {
+            let mut bytes = 0;
+            let part: Vec<(usize, Vec<u8>)> = std::iter::from_fn(|| {
+                let next = found.next_if(|_| bytes < LOADED_AT_ONCE)?;
+                bytes += next.1.len();
+                Some(next)
+            })
+            .collect();
+            let (latest, columns) = self.decode(part.iter().map(|(_, state)| state.as_slice()))?;
+            let numbers: Vec<usize> = part.iter().map(|(number, _)| *number).collect();
+            self.groups
+                .load(&self.tenant.windows[self.window], &columns, &numbers, latest.values(), bytes)
+                .map_err(|error| BranchFault::Aggregate { branch: self.stage.clone(), cause: error.to_string() })?;
         }
-        let (latest, columns) = self.decode(found.iter().map(|(_, state)| state.as_slice()))?;
-        let numbers: Vec<usize> = found.iter().map(|(number, _)| *number).collect();
-        self.groups
-            .load(&self.tenant.windows[self.window], &columns, &numbers, latest.values())
-            .map_err(|error| BranchFault::Aggregate { branch: self.stage.clone(), cause: error.to_string() })
+        Ok(())
     }
 
-    /// Says what the epoch makes of this window. `stream_times` gives each partition's stream time now.
+    /// Says what the epoch makes of this window. `stream_times` gives the stream time of the partitions that the epoch moves; nothing
+    /// changes in the others: that a store is level with the group is told by its position alone (EOS-9). `sweep` is what may be closed
+    /// beside what was touched, and becomes less by what was.
     pub fn seal(
         &mut self,
         stream_times: &dyn Fn(&TopicPartition) -> Option<i64>,
         store: &dyn StateStore,
+        sweep: &mut ScanMax,
     ) -> Result<SealedWindows, BranchFault> {
         let partitions = self.places.iter().map(|place| SealedPartition::new(place.partition.clone())).collect();
         let mut sealed = SealedWindows { partitions, states: Vec::with_capacity(self.groups.len()) };
@@ -272,8 +290,13 @@ impl WindowBranch {
             })
             .collect();
         self.seal_touched(&bounds, &mut sealed)?;
-        for (place, bound) in bounds.into_iter().enumerate() {
-            self.sweep(place, bound, store, &mut sealed)?;
+        let due = self.places.iter().zip(bounds).enumerate().filter_map(|(at, (place, bound))| Some((at, place.unswept(bound?)?)));
+        let due: Vec<(usize, RangeInclusive<i64>)> = due.collect();
+        for (done, (place, starts)) in due.iter().enumerate() {
+            let share = sweep.share(due.len() - done);
+            if !share.is_used_up() {
+                *sweep = sweep.without(self.sweep(*place, starts, share, store, &mut sealed)?);
+            }
         }
         self.groups = Groups::new(self.declared()).map_err(|error| self.aggregate(error))?;
         Ok(sealed)
@@ -334,24 +357,26 @@ impl WindowBranch {
         Ok(())
     }
 
-    /// Windows of a partition that stream time has closed and this epoch did not touch: reported if due, then forgotten.
-    fn sweep(&mut self, place: usize, bound: Option<i64>, store: &dyn StateStore, sealed: &mut SealedWindows) -> Result<(), BranchFault> {
-        let Some(bound) = bound else { return Ok(()) };
-        let from = match self.places[place].swept_until {
-            Some(until) if until >= bound => return Ok(()),
-            Some(until) => until.saturating_add(1),
-            None => i64::MIN,
-        };
-        self.places[place].sweeping_until = Some(bound);
+    /// Windows of a partition that stream time has closed and this epoch did not touch: reported if due, then forgotten. What was read of them.
+    fn sweep(
+        &mut self,
+        place: usize,
+        starts: &RangeInclusive<i64>,
+        most: ScanMax,
+        store: &dyn StateStore,
+        sealed: &mut SealedWindows,
+    ) -> Result<ScanMax, BranchFault> {
         let partition = self.places[place].partition.partition;
-        let mut closed: Vec<Entry> = store.started_within(self.places[place].store, partition, from, bound, SWEEP_MAX)?;
-        if let Some(last) = closed.last().filter(|_| closed.len() == SWEEP_MAX) {
+        let mut closed: Vec<Entry> = store.started_within(self.places[place].store, partition, *starts.start(), *starts.end(), most)?;
+        let read = ScanMax::used_by(&closed);
+        self.places[place].sweeping_until = match closed.last() {
             // More may start where the last one does: the next epoch goes on from there.
-            self.places[place].sweeping_until = last.start_us.checked_sub(1);
-        }
+            Some(last) if most.without(read).is_used_up() => last.start_us.checked_sub(1),
+            _ => Some(*starts.end()),
+        };
         closed.retain(|entry| !self.groups.contains(place, entry.start_us, &entry.key));
         if closed.is_empty() {
-            return Ok(());
+            return Ok(read);
         }
         let (latest, states) = self.decode(closed.iter().map(|entry| entry.state.as_slice()))?;
         let mut keys = KeyBuffer::default();
@@ -362,7 +387,7 @@ impl WindowBranch {
             sealed.put(place, &self.places[place].changelog, keys, *latest_ms, None);
         }
         if self.declared().emit == Emit::Updates {
-            return Ok(());
+            return Ok(read);
         }
         let headers = &self.places[place].headers;
         let windows: Vec<Finished<'_>> = closed
@@ -374,7 +399,7 @@ impl WindowBranch {
         let rows = results::rows(window, &windows, &states)?;
         let records = results::records(window, &self.topic, &mut self.encoder, &windows, &rows)?;
         sealed.partitions[place].results.extend(records.flatten());
-        Ok(())
+        Ok(read)
     }
 
     /// How far a partition's windows are swept once the sealed epoch is committed.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use testudo::kafka::TopicPartition;
-use testudo::store::{Changes, Entry, Progress, StateStore, StoreFault, WindowIdentity, WindowStoreId};
+use testudo::store::{Changes, Entry, Progress, ScanMax, StateStore, StoreFault, WindowIdentity, WindowStoreId};
 
 use super::link::Link;
 use super::planted::Planted;
@@ -77,7 +77,7 @@ impl StateStore for OpenDisk {
         Ok(self.contents()?.0.states(keys))
     }
 
-    fn started_within(&self, store: WindowStoreId, partition: i32, from: i64, until: i64, most: usize) -> Result<Vec<Entry>, StoreFault> {
+    fn started_within(&self, store: WindowStoreId, partition: i32, from: i64, until: i64, most: ScanMax) -> Result<Vec<Entry>, StoreFault> {
         Ok(self.contents()?.0.started_within(store, partition, from, until, most))
     }
 
