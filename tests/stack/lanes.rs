@@ -51,12 +51,13 @@ struct Busy {
 }
 
 impl Busy {
-    /// From the first line of `/proc/stat`: user, nice, system, idle, iowait, …; zeros where there is none.
+    /// From the first line of `/proc/stat`: user, nice, system, idle, iowait, …; zeros where there is none. What is nice gives way: it
+    /// counts as idle.
     fn now() -> Self {
         let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
         let ticks: Vec<u64> =
             text.lines().next().unwrap_or_default().split_ascii_whitespace().filter_map(|tick| tick.parse().ok()).collect();
-        Self { all: ticks.iter().sum(), idle: ticks.iter().skip(3).take(2).sum() }
+        Self { all: ticks.iter().sum(), idle: [1, 3, 4].iter().filter_map(|column| ticks.get(*column)).sum() }
     }
 
     fn since(&self, before: &Self) -> u64 {
