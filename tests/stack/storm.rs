@@ -97,7 +97,7 @@ fn storm(stack: &Stack, protocol: &str, lasting: Duration) -> Result<Storm, Fail
     // Somebody works on between any two moves, but for what an open transaction holds back; eager members all stop at each of them.
     let is_default = protocol == PROTOCOLS[0];
     let group_max = if is_default { EVERY * 2 } else { STANDSTILL_MAX };
-    // The others are not the default because a partition may wait for longer: the table says how long.
+    // Of the others the table says how long a partition waits.
     match standstill.group < group_max && (!is_default || standstill.partition < STANDSTILL_MAX) {
         true => Ok(storm),
         false => Err(format!("{protocol}: {standstill:?}, not below {group_max:?} and {STANDSTILL_MAX:?}\n{}", rig.logs()).into()),
