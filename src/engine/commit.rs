@@ -1,4 +1,5 @@
-//! The producer of a worker and the commit of a sealed epoch: one Kafka transaction, and a plain answer whether it happened.
+//! The producer of a worker and the commit of a sealed epoch: one Kafka transaction, which is open no longer than this takes (EOS-1), and a
+//! plain answer whether it happened.
 //!
 //! When nobody knows (EOS-7), the answer is "no": the caller drops the epoch, a new producer fences the old one's stragglers, and
 //! the group's positions, stable by then, decide. If the commit had happened after all, the restore finds it there.

@@ -57,7 +57,7 @@ impl Case<'_> {
         self.expected.outputs.get(&(Arc::from(topic), partition)).map_or(&[], Vec::as_slice)
     }
 
-    /// I8: no transaction is left open, in the coordinator or in any log.
+    /// I8, EOS-1: no transaction is left open, in the coordinator or in any log.
     fn nothing_is_open(&self) -> Judgement {
         let unfinished = self.cluster.coordinator.unfinished();
         if !unfinished.is_empty() {
