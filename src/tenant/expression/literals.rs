@@ -3,7 +3,8 @@
 //! - A `real` column against `20.1`: DataFusion widens both to double, and the float 20.1 is then larger than the double 20.1. The
 //!   constant is made a float (C75).
 //! - A timestamp column against a text or a date: DataFusion turns both into nanoseconds, which end in 2262; a column in milliseconds can
-//!   hold the year 9999. The constant is made a timestamp of microseconds (C39).
+//!   hold the year 9999. The constant is made a timestamp of microseconds (C39). One that lies between two of the column's units is put
+//!   to the side of it that the comparison asks for: DataFusion would cut it off, and so take the unit before for equal.
 //! - A cast to a timestamp, such as `AT TIME ZONE` makes, keeps the column's unit, for the same reason.
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -21,18 +22,27 @@ fn fit_node(node: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match node {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
             let (left_type, right_type) = (type_of(&left, schema), type_of(&right, schema));
-            let (left, right) = (fit_to(*left, &right_type), fit_to(*right, &left_type));
-            Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
+            Transformed::yes(compare(fit_to(*left, &right_type), op, fit_to(*right, &left_type), (&left_type, &right_type)))
         }
         Expr::Between(Between { expr, negated, low, high }) => {
             let to = type_of(&expr, schema);
             let (low, high) = (fit_to(*low, &to), fit_to(*high, &to));
-            Transformed::yes(Expr::Between(Between::new(expr, negated, Box::new(low), Box::new(high))))
+            if unit_before(&low, &to).or_else(|| unit_before(&high, &to)).is_none() {
+                return Transformed::yes(Expr::Between(Between::new(expr, negated, Box::new(low), Box::new(high))));
+            }
+            let is_from_low = compare((*expr).clone(), Operator::GtEq, low, (&to, &None));
+            let is_within = is_from_low.and(compare(*expr, Operator::LtEq, high, (&to, &None)));
+            Transformed::yes(if negated { !is_within } else { is_within })
         }
         Expr::InList(InList { expr, list, negated }) => {
             let to = type_of(&expr, schema);
-            let list = list.into_iter().map(|item| fit_to(item, &to)).collect();
-            Transformed::yes(Expr::InList(InList::new(expr, list, negated)))
+            let list: Vec<Expr> = list.into_iter().map(|item| fit_to(item, &to)).collect();
+            // None of the column's values equals what lies between two of them; where nothing else is left, one such comparison is.
+            let (between, equal): (Vec<_>, Vec<_>) = list.into_iter().partition(|item| unit_before(item, &to).is_some());
+            Transformed::yes(match between.into_iter().next().filter(|_| equal.is_empty()) {
+                Some(item) => compare(*expr, if negated { Operator::NotEq } else { Operator::Eq }, item, (&to, &None)),
+                None => Expr::InList(InList::new(expr, equal, negated)),
+            })
         }
         Expr::Cast(cast) => match (type_of(&cast.expr, schema), cast.field.data_type()) {
             (Some(DataType::Timestamp(unit, _)), DataType::Timestamp(TimeUnit::Nanosecond, zone)) if unit != TimeUnit::Nanosecond => {
@@ -43,6 +53,48 @@ fn fit_node(node: Expr, schema: &DFSchema) -> Transformed<Expr> {
         },
         other => Transformed::no(other),
     }
+}
+
+/// `left op right`, sides of these `types`, where neither may lie between two units of the other's type.
+fn compare(left: Expr, op: Operator, right: Expr, types: (&Option<DataType>, &Option<DataType>)) -> Expr {
+    let (value, op, before) = match (unit_before(&right, types.0), unit_before(&left, types.1)) {
+        (Some(before), _) => (left, op, before),
+        (None, Some(before)) => (right, op.swap().unwrap_or(op), before),
+        (None, None) => return Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))),
+    };
+    let before = Expr::Literal(before, None);
+    match op {
+        Operator::Gt | Operator::GtEq => value.gt(before),
+        Operator::Lt | Operator::LtEq => value.lt_eq(before),
+        // Never, and not known for null.
+        Operator::Eq => value.clone().gt(before.clone()).and(value.lt_eq(before)),
+        Operator::NotEq => value.clone().gt(before.clone()).or(value.lt_eq(before)),
+        _ => Expr::Literal(ScalarValue::Boolean(Some(op == Operator::IsDistinctFrom)), None),
+    }
+}
+
+/// The last moment of the type `of` before a constant moment that is none of it, because its unit is too coarse.
+fn unit_before(constant: &Expr, of: &Option<DataType>) -> Option<ScalarValue> {
+    let Some(DataType::Timestamp(unit, zone)) = of else { return None };
+    let micros = match unit {
+        TimeUnit::Second => 1_000_000,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond | TimeUnit::Nanosecond => return None,
+    };
+    let moment = match constant {
+        Expr::Cast(cast) => match &*cast.expr {
+            Expr::Literal(text @ ScalarValue::Utf8(_), _) => text.cast_to(cast.field.data_type()).ok()?,
+            _ => return None,
+        },
+        Expr::Literal(moment, _) => moment.clone(),
+        _ => return None,
+    };
+    let ScalarValue::TimestampMicrosecond(Some(moment), _) = moment else { return None };
+    let before = moment.div_euclid(micros);
+    (moment.rem_euclid(micros) != 0).then(|| match unit {
+        TimeUnit::Second => ScalarValue::TimestampSecond(Some(before), zone.clone()),
+        _ => ScalarValue::TimestampMillisecond(Some(before), zone.clone()),
+    })
 }
 
 fn is_comparison(op: Operator) -> bool {
