@@ -358,11 +358,13 @@ fn event_time(source: &Source, record: &InputRecord, values: &[Value]) -> Result
         Ok(_) => return Err("event-time-is-null"),
         Err(_) => return Err("event-time-failed"),
     };
+    // What does not fit microseconds is no time, rather than one that is ahead.
+    let time_us = i64::try_from(time_us).map_err(|_| "event-time-is-null")?;
     let bound = i128::from(record.timestamp_ms) * 1_000 + i128::from(source.declared.max_future_us);
-    if record.timestamp_ms >= 0 && time_us > bound {
-        return Err("event-time-in-future");
+    match record.timestamp_ms >= 0 && i128::from(time_us) > bound {
+        true => Err("event-time-in-future"),
+        false => Ok(time_us),
     }
-    i64::try_from(time_us).map_err(|_| "event-time-is-null")
 }
 
 #[cfg(test)]

@@ -68,6 +68,23 @@ fn a_record_of_a_type_that_the_source_does_not_read_is_another() {
     assert!(matches!(screened(&zoo, &[], true, GuidSchema::NoGuids), Screened::Admitted(_)));
 }
 
+/// C39: as the engine, which counts in microseconds of 64 bits.
+#[test]
+fn a_time_that_does_not_fit_microseconds_is_none() {
+    let zoo = declaration();
+    let job = Job::compile(&zoo).expect("a job");
+    let partitions = HashMap::from([("in".into(), 1)]);
+    let mut admission = Admission::new(&job, &partitions);
+    admission.learn(1, &schemas(1));
+    let screened_at = |at_ms| admission.screen(&record("in", 0, AT_MS, reading(Some(2_900), 21.0, at_ms), &[]));
+    let last_ms = i64::MAX / 1_000;
+
+    assert!(matches!(screened_at(last_ms), Screened::Refused("event-time", "event-time-in-future")));
+    for at_ms in [last_ms + 1, i64::MAX, i64::MIN] {
+        assert!(matches!(screened_at(at_ms), Screened::Refused("event-time", "event-time-is-null")), "{at_ms}");
+    }
+}
+
 const READER: &str = r#"{"type":"record","name":"Reading","namespace":"farm","fields":[{"name":"id","type":"string"}]}"#;
 
 /// Schemas of every kind that somebody may register for a shared topic.

@@ -316,7 +316,12 @@ impl<'a> Verdicts<'a> {
                 continue;
             }
             if times.is_null(row) {
-                self.refuse(row, "event-time", "event-time-is-null", "the event time is null".into());
+                self.refuse(
+                    row,
+                    "event-time",
+                    "event-time-is-null",
+                    "the event time is null, or does not fit microseconds since 1970".into(),
+                );
                 continue;
             }
             let bound = timestamp_ms.saturating_mul(1_000).saturating_add(max_future_us);

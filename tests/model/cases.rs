@@ -92,6 +92,17 @@ fn a_few_bytes_with_a_huge_count_are_refused_for_it() {
     assert_eq!(sealed.counts.admitted, 1);
 }
 
+/// C39: the audit says the same of them.
+#[test]
+fn a_time_that_does_not_fit_microseconds_is_none() {
+    let mut rig = all();
+
+    rig.epoch(&[i64::MAX / 1_000, i64::MAX / 1_000 + 1, i64::MAX, i64::MIN].map(|at_ms| reading("d1", at_ms, Some(1), 20.0)));
+
+    let is_null = ["1", "2", "3"].map(|offset| format!("{offset} event-time event-time-is-null"));
+    assert_eq!(rig.refused(), [&["0 event-time event-time-in-future".to_owned()][..], &is_null].concat());
+}
+
 /// C37
 #[test]
 fn a_text_that_is_not_utf8_is_named_by_field_and_byte_and_the_others_pass() {
