@@ -113,7 +113,7 @@ const KNOWN: [&str; 92] = [
 ];
 
 /// Texts about instants.
-const INSTANTS: [&str; 31] = [
+const INSTANTS: [&str; 34] = [
     "at >= '2025-04-08T08:13:20.1235Z'",
     "at > '2025-04-08T08:13:20.1235Z'",
     "at < '2025-04-08T08:13:20.1235Z'",
@@ -126,6 +126,9 @@ const INSTANTS: [&str; 31] = [
     "at NOT BETWEEN '2025-04-08T08:13:20.1235Z' AND '9999-12-31T23:59:59Z'",
     "at IN ('2025-04-08T08:13:20.1235Z', '2025-04-08T08:13:20.123Z')",
     "at NOT IN ('2025-04-08T08:13:20.1235Z')",
+    "to_timestamp_seconds(i) < '1970-01-01T00:00:01.5Z'",
+    "to_timestamp_seconds(i) >= '1970-01-01T00:00:01.5Z'",
+    "'1969-12-31T23:59:59.5Z' < to_timestamp_seconds(i)",
     "at",
     "at > '2025-04-08T08:13:20Z'",
     "at < TIMESTAMP '9999-12-31 23:59:59'",

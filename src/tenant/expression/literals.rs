@@ -20,28 +20,25 @@ pub fn fit(expression: Expr, schema: &DFSchema) -> Result<Expr> {
 
 fn fit_node(node: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match node {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
-            let (left_type, right_type) = (type_of(&left, schema), type_of(&right, schema));
-            Transformed::yes(compare(fit_to(*left, &right_type), op, fit_to(*right, &left_type), (&left_type, &right_type)))
-        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => Transformed::yes(compare(*left, op, *right, schema)),
         Expr::Between(Between { expr, negated, low, high }) => {
             let to = type_of(&expr, schema);
             let (low, high) = (fit_to(*low, &to), fit_to(*high, &to));
-            if unit_before(&low, &to).or_else(|| unit_before(&high, &to)).is_none() {
+            if [&low, &high].into_iter().all(|bound| unit_before(bound, &to).is_none()) {
                 return Transformed::yes(Expr::Between(Between::new(expr, negated, Box::new(low), Box::new(high))));
             }
-            let is_from_low = compare((*expr).clone(), Operator::GtEq, low, (&to, &None));
-            let is_within = is_from_low.and(compare(*expr, Operator::LtEq, high, (&to, &None)));
+            let is_from_low = compare((*expr).clone(), Operator::GtEq, low, schema);
+            let is_within = is_from_low.and(compare(*expr, Operator::LtEq, high, schema));
             Transformed::yes(if negated { !is_within } else { is_within })
         }
         Expr::InList(InList { expr, list, negated }) => {
             let to = type_of(&expr, schema);
-            let list: Vec<Expr> = list.into_iter().map(|item| fit_to(item, &to)).collect();
-            // None of the column's values equals what lies between two of them; where nothing else is left, one such comparison is.
-            let (between, equal): (Vec<_>, Vec<_>) = list.into_iter().partition(|item| unit_before(item, &to).is_some());
-            Transformed::yes(match between.into_iter().next().filter(|_| equal.is_empty()) {
-                Some(item) => compare(*expr, if negated { Operator::NotEq } else { Operator::Eq }, item, (&to, &None)),
-                None => Expr::InList(InList::new(expr, equal, negated)),
+            let list = list.into_iter().map(|item| fit_to(item, &to));
+            // No value of the column equals what lies between two of its units: of those one is enough, and only where nothing else is left.
+            let (mut between, list): (Vec<_>, Vec<_>) = list.partition(|item| unit_before(item, &to).is_some());
+            Transformed::yes(match between.pop().filter(|_| list.is_empty()) {
+                Some(item) => compare(*expr, if negated { Operator::NotEq } else { Operator::Eq }, item, schema),
+                None => Expr::InList(InList::new(expr, list, negated)),
             })
         }
         Expr::Cast(cast) => match (type_of(&cast.expr, schema), cast.field.data_type()) {
@@ -55,14 +52,15 @@ fn fit_node(node: Expr, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-/// `left op right`, sides of these `types`, where neither may lie between two units of the other's type.
-fn compare(left: Expr, op: Operator, right: Expr, types: (&Option<DataType>, &Option<DataType>)) -> Expr {
-    let (value, op, before) = match (unit_before(&right, types.0), unit_before(&left, types.1)) {
-        (Some(before), _) => (left, op, before),
-        (None, Some(before)) => (right, op.swap().unwrap_or(op), before),
+/// `left op right` with constants fitted to the other side.
+fn compare(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Expr {
+    let (of_left, of_right) = (type_of(&left, schema), type_of(&right, schema));
+    let (left, right) = (fit_to(left, &of_right), fit_to(right, &of_left));
+    let (value, op, before) = match (unit_before(&right, &of_left), unit_before(&left, &of_right)) {
+        (Some(before), _) => (left, op, Expr::Literal(before, None)),
+        (None, Some(before)) => (right, op.swap().unwrap_or(op), Expr::Literal(before, None)),
         (None, None) => return Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))),
     };
-    let before = Expr::Literal(before, None);
     match op {
         Operator::Gt | Operator::GtEq => value.gt(before),
         Operator::Lt | Operator::LtEq => value.lt_eq(before),
@@ -73,28 +71,17 @@ fn compare(left: Expr, op: Operator, right: Expr, types: (&Option<DataType>, &Op
     }
 }
 
-/// The last moment of the type `of` before a constant moment that is none of it, because its unit is too coarse.
+/// The last moment of the type `of` before a fitted constant, where that lies between two of them.
 fn unit_before(constant: &Expr, of: &Option<DataType>) -> Option<ScalarValue> {
-    let Some(DataType::Timestamp(unit, zone)) = of else { return None };
-    let micros = match unit {
-        TimeUnit::Second => 1_000_000,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond | TimeUnit::Nanosecond => return None,
-    };
-    let moment = match constant {
-        Expr::Cast(cast) => match &*cast.expr {
-            Expr::Literal(text @ ScalarValue::Utf8(_), _) => text.cast_to(cast.field.data_type()).ok()?,
-            _ => return None,
-        },
-        Expr::Literal(moment, _) => moment.clone(),
-        _ => return None,
-    };
-    let ScalarValue::TimestampMicrosecond(Some(moment), _) = moment else { return None };
-    let before = moment.div_euclid(micros);
-    (moment.rem_euclid(micros) != 0).then(|| match unit {
-        TimeUnit::Second => ScalarValue::TimestampSecond(Some(before), zone.clone()),
-        _ => ScalarValue::TimestampMillisecond(Some(before), zone.clone()),
-    })
+    let (Some(DataType::Timestamp(unit, zone)), Expr::Cast(Cast { expr, field })) = (of, constant) else { return None };
+    let Expr::Literal(text @ ScalarValue::Utf8(_), _) = &**expr else { return None };
+    let ScalarValue::TimestampMicrosecond(Some(moment), _) = text.cast_to(field.data_type()).ok()? else { return None };
+    let before = |micros| (moment.rem_euclid(micros) != 0).then(|| moment.div_euclid(micros));
+    match unit {
+        TimeUnit::Second => before(1_000_000).map(|before| ScalarValue::TimestampSecond(Some(before), zone.clone())),
+        TimeUnit::Millisecond => before(1_000).map(|before| ScalarValue::TimestampMillisecond(Some(before), zone.clone())),
+        TimeUnit::Microsecond | TimeUnit::Nanosecond => None,
+    }
 }
 
 fn is_comparison(op: Operator) -> bool {
