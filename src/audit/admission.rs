@@ -16,6 +16,7 @@ use super::resolve::resolve_record;
 use super::rulings::{REFUSED, Ruled, Rulings};
 use super::value::Value;
 use crate::avro::SchemaKind;
+use crate::avro::lenient::legal;
 
 /// An admitted record as a row.
 #[derive(Clone, Debug)]
@@ -327,13 +328,18 @@ fn is_wanted(full_name: &str, source: &Source) -> bool {
     let reader = &source.reader.root;
     let mut aliases = reader.aliases().into_iter().flatten();
     let is_named = reader.name().is_some_and(|name| name.name() == last) || aliases.any(|alias| alias.name() == last);
-    is_named && source.declared.records.as_ref().is_none_or(|records| records.iter().any(|record| record == full_name))
+    is_named && reads_type(full_name, source)
+}
+
+/// Whether a source reads record types of this full name: all of them where it names none.
+fn reads_type(full_name: &str, source: &Source) -> bool {
+    source.declared.records.as_ref().is_none_or(|records| records.iter().any(|record| legal(record) == full_name))
 }
 
 /// Of topics that several record types share, a source reads those that it names. An enum or fixed has a name and is no record type.
 fn is_other_record(writer: &Shape, source: &Source) -> bool {
-    match (&source.declared.records, &writer.root) {
-        (Some(records), Schema::Record(record)) => !records.contains(&record.name.to_string()),
+    match &writer.root {
+        Schema::Record(record) => !reads_type(record.name.as_ref(), source),
         _ => false,
     }
 }

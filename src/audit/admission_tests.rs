@@ -179,6 +179,17 @@ fn by_audit(format: Format, records: Option<&[String]>, kind: SchemaKind, text: 
     }
 }
 
+/// Sibling of C19: what only Java takes is read in other words, here and in what the tenant names.
+#[test]
+fn a_wanted_type_may_have_a_namespace_that_only_java_takes() {
+    let java = READER.replace("\"farm\"", "\"com.acme-farm\"");
+    for (wanted, verdict) in [("com.acme-farm.Reading", "accepted"), ("com.acme_farm.Reading", "other record")] {
+        let records = [wanted.to_owned()];
+        assert_eq!(by_gate(Format::Avro, Some(records.as_slice()), SchemaKind::Avro, &java), verdict, "{wanted}");
+        assert_eq!(by_audit(Format::Avro, Some(records.as_slice()), SchemaKind::Avro, &java), verdict, "{wanted}");
+    }
+}
+
 /// Kind, record type, what can be read: whichever the two look at first, they come to the same.
 #[test]
 fn the_gate_and_the_audit_judge_strangers_alike_in_topics_that_are_shared_or_not() {

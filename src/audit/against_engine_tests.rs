@@ -17,7 +17,7 @@ use super::value::Value;
 use crate::tenant::expression::Compiler;
 
 /// Texts that the audit must know, and give the engine's values for.
-const KNOWN: [&str; 92] = [
+const KNOWN: [&str; 107] = [
     "i < 2000",
     "i + 1",
     "i + i",
@@ -41,6 +41,21 @@ const KNOWN: [&str; 92] = [
     "20.1 < f",
     "f BETWEEN 20.1 AND 30",
     "f IN (20.1, 1.5)",
+    "f > CAST(20.1 AS DOUBLE)",
+    "f = 20 + 0.1",
+    "f >= -(-20.1)",
+    "f IN (20 + 0.1, 1.5)",
+    "f BETWEEN 20 + 0.1 AND 30.0",
+    "f IS DISTINCT FROM CAST(20.1 AS DOUBLE)",
+    "CASE f WHEN 20.1 THEN 'warm' WHEN 1.5 THEN 'cold' END",
+    "coalesce(f, 0.1)",
+    "coalesce(f, 0.1) > 20.1",
+    "coalesce(f, 20.1) = 20.1",
+    "coalesce(f, 20.1) BETWEEN 20.1 AND 30.0",
+    "CASE coalesce(f, 1.5) WHEN 20.1 THEN 1 ELSE 2 END",
+    "nullif(f, 20.1)",
+    "nullif(f, 1.5) > 20.1",
+    "b OR f > 1 / 0",
     "d IN (1, 2.5, NULL)",
     "i IN (1, 2)",
     "i NOT IN (1999, NULL)",
@@ -113,7 +128,7 @@ const KNOWN: [&str; 92] = [
 ];
 
 /// Texts about instants.
-const INSTANTS: [&str; 34] = [
+const INSTANTS: [&str; 42] = [
     "at >= '2025-04-08T08:13:20.1235Z'",
     "at > '2025-04-08T08:13:20.1235Z'",
     "at < '2025-04-08T08:13:20.1235Z'",
@@ -129,6 +144,14 @@ const INSTANTS: [&str; 34] = [
     "to_timestamp_seconds(i) < '1970-01-01T00:00:01.5Z'",
     "to_timestamp_seconds(i) >= '1970-01-01T00:00:01.5Z'",
     "'1969-12-31T23:59:59.5Z' < to_timestamp_seconds(i)",
+    "at >= to_timestamp_micros('2025-04-08T08:13:20.1235Z')",
+    "at < to_timestamp_micros('2025-04-08T08:13:20.1235Z')",
+    "at = to_timestamp_micros('2025-04-08T08:13:20.123Z')",
+    "at IN (to_timestamp_micros('2025-04-08T08:13:20.1235Z'))",
+    "at <= to_timestamp('2025-04-08T08:13:20.1235Z')",
+    "at > TIMESTAMP '2025-04-08 08:13:19.1235' + INTERVAL '1 second'",
+    "CASE at WHEN '2025-04-08T08:13:20.1235Z' THEN 1 WHEN '2025-04-08T08:13:20.123Z' THEN 2 ELSE 3 END",
+    "to_timestamp_seconds(i) >= to_timestamp_millis(1500)",
     "at",
     "at > '2025-04-08T08:13:20Z'",
     "at < TIMESTAMP '9999-12-31 23:59:59'",

@@ -12,9 +12,12 @@ use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
 
 use crate::avro::lenient::{Leniency, reworded};
+use crate::avro::{SchemaFault, linked};
 
 /// Deepest nesting of records, arrays and maps.
 const DEPTH_MAX: usize = 64;
+/// Longest text or bytes value, a map's keys among them.
+const BLOB_BYTES_MAX: usize = 1 << 20;
 /// Entries of arrays and maps and fields of nested records that any datum may have, and how many more for each of its bytes.
 const ITEMS_FREE: usize = 64;
 const ITEMS_PER_BYTE: usize = 4;
@@ -65,10 +68,10 @@ pub struct Shape {
 }
 
 /// A schema that is refused as it is written: with legal namespaces, or without defaults, which do not matter in what was written.
-fn in_other_words(json: &str, others: &[&str]) -> Option<(Schema, Vec<Schema>)> {
+fn in_other_words(json: &str, others: &[&str]) -> Option<Schema> {
     [Leniency::Names, Leniency::NamesAndDefaults].into_iter().find_map(|leniency| {
         let (json, others) = reworded(json, others, leniency)?;
-        Schema::parse_str_with_list(&json, &others).ok()
+        linked::parse(&json, &others.iter().map(String::as_str).collect::<Vec<_>>()).ok()
     })
 }
 
@@ -76,12 +79,11 @@ impl Shape {
     /// Parses a schema and collects its named types; `others` are schemas that it refers to.
     ///
     /// # Errors
-    /// apache-avro's, when the text is not a schema.
-    pub fn parse(json: &str, others: &[&str]) -> Result<Self, Box<apache_avro::Error>> {
-        let (root, others) =
-            Schema::parse_str_with_list(json, others).or_else(|strict| in_other_words(json, others).ok_or(Box::new(strict)))?;
+    /// [`SchemaFault`] when the text is not a schema.
+    pub fn parse(json: &str, others: &[&str]) -> Result<Self, SchemaFault> {
+        let root = linked::parse(json, others).or_else(|strict| in_other_words(json, others).ok_or(strict))?;
         let mut names = HashMap::new();
-        others.iter().chain([&root]).for_each(|schema| collect(schema, &mut names));
+        collect(&root, &mut names);
         Ok(Self { root, names })
     }
 
@@ -170,14 +172,20 @@ impl<'a> Reader<'a> {
         usize::try_from(self.number(64)?).map_err(|_| Malformed("a length is negative"))
     }
 
+    /// What a text or bytes value holds.
+    fn blob(&mut self) -> Result<&'a [u8], Malformed> {
+        match self.length()? {
+            length if length > BLOB_BYTES_MAX => Err(Malformed("a text or bytes value is too long")),
+            length => self.take(length),
+        }
+    }
+
     fn text(&mut self) -> Result<String, Malformed> {
-        let length = self.length()?;
-        String::from_utf8(self.take(length)?.to_vec()).map_err(|_| Malformed("text is not UTF-8"))
+        String::from_utf8(self.blob()?.to_vec()).map_err(|_| Malformed("text is not UTF-8"))
     }
 
     fn bytes(&mut self) -> Result<Datum, Malformed> {
-        let length = self.length()?;
-        Ok(Datum::Bytes(self.take(length)?.to_vec()))
+        Ok(Datum::Bytes(self.blob()?.to_vec()))
     }
 
     /// Takes `count` items from the allowance.
@@ -322,6 +330,26 @@ mod tests {
         assert!(read(r#""string""#, &max).is_err(), "C31");
         assert!(read(r#""int""#, &max).is_err());
         assert_eq!(read(r#""long""#, &max), Ok(Datum::Long(i64::MAX)));
+    }
+
+    /// Sibling of C31: as the engine's inspector, which has the same bound.
+    #[test]
+    fn texts_bytes_and_keys_are_bounded_and_fixed_values_are_not() {
+        // 2^20 and one more, zigzag.
+        let (most, more) = ([0x80, 0x80, 0x80, 0x01], [0x82, 0x80, 0x80, 0x01]);
+        let filled = |length: &[u8], bytes: usize| [length, &vec![b'x'; bytes]].concat();
+        let entry = |length: &[u8], bytes: usize| [[2_u8].as_slice(), &filled(length, bytes), &[0]].concat();
+        let too_long = Some(Malformed("a text or bytes value is too long"));
+
+        for json in [r#""string""#, r#""bytes""#, r#"{"type": "bytes", "logicalType": "decimal", "precision": 9}"#] {
+            assert!(read(json, &filled(&most, BLOB_BYTES_MAX)).is_ok(), "{json}");
+            assert_eq!(read(json, &filled(&more, BLOB_BYTES_MAX + 1)).err(), too_long, "{json}");
+        }
+        let map = r#"{"type": "map", "values": "null"}"#;
+        assert!(read(map, &entry(&most, BLOB_BYTES_MAX)).is_ok());
+        assert_eq!(read(map, &entry(&more, BLOB_BYTES_MAX + 1)).err(), too_long);
+        let fixed = r#"{"type": "fixed", "name": "F", "size": 1048577}"#;
+        assert!(read(fixed, &filled(&[], BLOB_BYTES_MAX + 1)).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! MongoDB's side: what a document should hold, and what one that is there comes to, reduced to hashes.
 //!
-//! Types count: a long that is stored as Int32 is a difference. Two things are taken alike: a UUID as binary or as its text, and
-//! Int32 or Int64 in the bookkeeping fields `partition`, `offset`, `schema_id`.
+//! Types count: a long that is stored as Int32 is a difference. Two things are taken alike: a UUID as binary or as a text of
+//! any spelling, and Int32 or Int64 in the bookkeeping fields `partition`, `offset`, `schema_id`.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::facts::{DocumentHashes, InputRecord, ObservedDocument, Place};
 use super::job::Source;
 use super::time::{DAY, Unit};
 use super::types::Type;
-use super::value::{Value, avro_name, decimal_text, fnv};
+use super::value::{Value, avro_name, decimal_text, fnv, with_point};
 use crate::kafka::TopicPartition;
 
 /// Fields of a window's document that its results do not determine.
@@ -32,10 +32,8 @@ pub fn to_bson(value: &Value) -> Bson {
         Value::Long(number) | Value::Time(number) => Bson::Int64(*number),
         Value::Float(number) => Bson::Double(f64::from(*number)),
         Value::Double(number) => Bson::Double(*number),
-        Value::Decimal { unscaled, scale } => {
-            let text = decimal_text(*unscaled, *scale);
-            text.parse::<Decimal128>().map_or(Bson::String(text), Bson::Decimal128)
-        }
+        Value::Decimal { unscaled, scale } => decimal(decimal_text(*unscaled, *scale)),
+        Value::WideDecimal { unscaled, scale } => decimal(with_point(unscaled, *scale)),
         Value::Text(text) => Bson::String(text.to_string()),
         Value::Bytes(bytes) => Bson::Binary(mongodb::bson::Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }),
         Value::Uuid(bytes) => Bson::String(uuid::Uuid::from_bytes(*bytes).to_string()),
@@ -45,6 +43,10 @@ pub fn to_bson(value: &Value) -> Bson {
         Value::Record(fields) => Bson::Document(fields.iter().map(|(name, value)| (name.to_string(), to_bson(value))).collect()),
         Value::Map(entries) => Bson::Document(entries.iter().map(|(name, value)| (name.to_string(), to_bson(value))).collect()),
     }
+}
+
+fn decimal(text: String) -> Bson {
+    text.parse::<Decimal128>().map_or(Bson::String(text), Bson::Decimal128)
 }
 
 /// An instant floored to milliseconds (C121).
@@ -175,7 +177,10 @@ fn canonical(value: &Bson, bytes: &mut Vec<u8>) {
         Bson::Int64(number) => sized(bytes, 4, &number.to_le_bytes()),
         Bson::Double(number) => sized(bytes, 5, &number.to_bits().to_le_bytes()),
         Bson::Decimal128(number) => sized(bytes, 6, number.to_string().as_bytes()),
-        Bson::String(text) => sized(bytes, 7, text.as_bytes()),
+        Bson::String(text) => match uuid::Uuid::try_parse(text) {
+            Ok(uuid) => sized(bytes, 7, uuid.to_string().as_bytes()),
+            Err(_) => sized(bytes, 7, text.as_bytes()),
+        },
         Bson::Binary(binary) if binary.subtype == BinarySubtype::Uuid && binary.bytes.len() == 16 => {
             let uuid = uuid::Uuid::from_slice(&binary.bytes).unwrap_or_default();
             sized(bytes, 7, uuid.to_string().as_bytes());
@@ -235,6 +240,17 @@ mod tests {
         assert_eq!(decimal.to_string(), "-0.01", "C07, C79");
         assert_eq!(late, Bson::DateTime(DateTime::from_millis(253_370_764_861_999)), "C121");
         assert_eq!(to_bson(&Value::timestamp_us(-1)), Bson::DateTime(DateTime::from_millis(-1)));
+    }
+
+    /// What a producer spelt in capitals is stored as the bytes that it stands for.
+    #[test]
+    fn a_uuid_is_one_however_it_is_spelt() {
+        let stored = || doc! { "id": mongodb::bson::Uuid::from_bytes([0xab; 16]) };
+
+        assert!(same(doc! { "id": "ABABABAB-ABAB-ABAB-ABAB-ABABABABABAB" }, stored()));
+        assert!(same(doc! { "id": "abababababababababababababababab" }, stored()));
+        assert!(!same(doc! { "id": "ABABABAB-ABAB-ABAB-ABAB-ABABABABABAC" }, stored()));
+        assert!(!same(doc! { "id": "ABC" }, doc! { "id": "abc" }));
     }
 
     #[test]

@@ -67,6 +67,28 @@ pub enum Expr {
 }
 
 impl Expr {
+    /// Whether it names no column.
+    pub fn is_constant(&self) -> bool {
+        match self {
+            Self::Literal(_) => true,
+            Self::Column(_) => false,
+            Self::Cast(of, ..) | Self::Not(of) | Self::Negate(of) | Self::Shift(of, _) | Self::IsNull(of) | Self::IsBool(of, _) => {
+                of.is_constant()
+            }
+            Self::And(left, right)
+            | Self::Or(left, right)
+            | Self::Compare(_, left, right)
+            | Self::Same(left, right)
+            | Self::Arithmetic(_, _, left, right)
+            | Self::Like(left, right, _) => left.is_constant() && right.is_constant(),
+            Self::In(of, list) => of.is_constant() && list.iter().all(Self::is_constant),
+            Self::Case(whens, otherwise) => {
+                otherwise.is_constant() && whens.iter().all(|(when, then)| when.is_constant() && then.is_constant())
+            }
+            Self::Call(_, arguments) => arguments.iter().all(Self::is_constant),
+        }
+    }
+
     /// The value on `row`.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod types;
 mod value;
 
 mod datum;
+mod digits;
 mod foreign;
 mod readable;
 mod resolve;

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, RecordField, RecordSchema, UuidSchema};
+use apache_avro::schema::{DecimalSchema, InnerDecimalSchema, RecordField, RecordSchema, UnionSchema, UuidSchema};
 use serde_json::Value as Json;
 
 use super::cast::fits;
 use super::datum::{Datum, Shape};
+use super::digits::{in_digits, signed};
+use super::readable::is_value_readable;
 use super::time::Unit;
 use super::types::{PRECISION_MAX, Type};
 use super::value::Value;
@@ -87,7 +89,12 @@ impl<'s> Pair<'s> {
     fn resolve(self, datum: &Datum, writer: &'s Schema, reader: &'s Schema) -> Result<Value, Unresolvable> {
         let (writer, reader) = (self.writer.resolve(writer), self.reader.resolve(reader));
         if let (Datum::Union(index, inner), Schema::Union(union)) = (datum, writer) {
-            return self.resolve(inner, &union.variants()[*index], reader);
+            let branch = &union.variants()[*index];
+            // The only branch beside null has been judged with the schema; of several, one that is read is enough there.
+            if has_alternatives(union) && !is_value_readable((self.writer, branch), (self.reader, reader)) {
+                return unresolvable("of a branch that cannot be read");
+            }
+            return self.resolve(inner, branch, reader);
         }
         if let Schema::Union(union) = reader {
             let branches = || union.variants().iter().map(|branch| self.reader.resolve(branch));
@@ -147,10 +154,8 @@ impl<'s> Pair<'s> {
 
     fn resolve_fields(self, values: &[Datum], writer: &'s RecordSchema, reader: &'s RecordSchema) -> Result<Value, Unresolvable> {
         let mut fields = Vec::with_capacity(reader.fields.len());
-        for field in &reader.fields {
-            let by_name = writer.fields.iter().position(|written| written.name == field.name);
-            let found = by_name.or_else(|| writer.fields.iter().position(|written| field.aliases.contains(&written.name)));
-            let value = match (found, &field.default) {
+        for (field, fed_by) in reader.fields.iter().zip(feeds(writer, reader)) {
+            let value = match (fed_by, &field.default) {
                 (Some(index), _) => self.resolve(&values[index], &writer.fields[index].schema, &field.schema)?,
                 (None, Some(default)) => self.default(default, &field.schema)?,
                 (None, None) => return unresolvable(format!("field {} is not written and has no default", field.name)),
@@ -170,10 +175,8 @@ impl<'s> Pair<'s> {
             }
             (Json::Null, Schema::Null) => Ok(Value::Null),
             (Json::Bool(value), Schema::Boolean) => Ok(Value::Bool(*value)),
-            (Json::Number(number), Schema::Float) => {
-                number.as_f64().map(|number| Value::Float(number as f32)).ok_or_else(|| Unresolvable(json.to_string()))
-            }
-            (Json::Number(number), Schema::Double) => number.as_f64().map(Value::Double).ok_or_else(|| Unresolvable(json.to_string())),
+            (_, Schema::Float) => floating(json).map(|number| Value::Float(number as f32)),
+            (_, Schema::Double) => floating(json).map(Value::Double),
             (Json::Number(number), _) => match number.as_i64() {
                 Some(number) => {
                     from_long(number, schema).or_else(|error| i32::try_from(number).map_or(Err(error), |number| from_int(number, schema)))
@@ -181,12 +184,9 @@ impl<'s> Pair<'s> {
                 None => unresolvable(json.to_string()),
             },
             (Json::String(text), Schema::String | Schema::Uuid(UuidSchema::String)) => from_text(text, schema),
-            (Json::String(symbol), Schema::Enum(_)) => Ok(Value::text(symbol)),
-            (Json::String(text), Schema::Bytes | Schema::Fixed(_) | Schema::Decimal(_) | Schema::Uuid(_)) => {
-                // Code points up to FF stand for bytes (C05).
-                let bytes: Result<Vec<u8>, _> = text.chars().map(|letter| u8::try_from(u32::from(letter))).collect();
-                from_bytes(&bytes.map_err(|_| Unresolvable(json.to_string()))?, schema)
-            }
+            // The enum's own default is for symbols that are written, not for a field's default.
+            (Json::String(symbol), Schema::Enum(symbols)) if symbols.symbols.contains(symbol) => Ok(Value::text(symbol)),
+            (Json::String(text), Schema::Bytes | Schema::Fixed(_) | Schema::Decimal(_) | Schema::Uuid(_)) => binary(text, schema),
             (Json::Array(items), Schema::Array(array)) => {
                 Ok(Value::List(items.iter().map(|item| self.default(item, &array.items)).collect::<Result<_, _>>()?))
             }
@@ -203,6 +203,50 @@ impl<'s> Pair<'s> {
             }
             _ => unresolvable(format!("default {json}")),
         }
+    }
+}
+
+/// The writer's field that feeds each of the reader's, each at most one: by name, and then by the first alias whose field is left.
+pub fn feeds(writer: &RecordSchema, reader: &RecordSchema) -> Vec<Option<usize>> {
+    let place = |name: &String| writer.fields.iter().position(|field| field.name == *name);
+    let mut feeds: Vec<Option<usize>> = reader.fields.iter().map(|field| place(&field.name)).collect();
+    let mut is_left = vec![true; writer.fields.len()];
+    feeds.iter().flatten().for_each(|at| is_left[*at] = false);
+    for (fed_by, field) in feeds.iter_mut().zip(&reader.fields).filter(|(fed_by, _)| fed_by.is_none()) {
+        *fed_by = field.aliases.iter().filter_map(place).find(|at| is_left[*at]);
+        fed_by.iter().for_each(|at| is_left[*at] = false);
+    }
+    feeds
+}
+
+/// Whether a union has several branches beside null.
+fn has_alternatives(union: &UnionSchema) -> bool {
+    union.variants().iter().filter(|branch| !matches!(branch, Schema::Null)).count() > 1
+}
+
+/// A float's default: a number, or the name of one that JSON cannot spell.
+fn floating(json: &Json) -> Result<f64, Unresolvable> {
+    let number = match json {
+        Json::Number(number) => number.as_f64(),
+        Json::String(name) => match name.as_str() {
+            "NaN" => Some(f64::NAN),
+            "Infinity" | "INF" => Some(f64::INFINITY),
+            "-Infinity" | "-INF" => Some(f64::NEG_INFINITY),
+            _ => None,
+        },
+        _ => None,
+    };
+    number.ok_or_else(|| Unresolvable(format!("default {json}")))
+}
+
+/// A default in code points up to FF, which stand for bytes (C05).
+fn binary(text: &str, schema: &Schema) -> Result<Value, Unresolvable> {
+    let bytes: Result<Vec<u8>, _> = text.chars().map(|letter| u8::try_from(u32::from(letter))).collect();
+    let bytes = bytes.map_err(|_| Unresolvable(format!("default {text}")))?;
+    let size = if matches!(schema, Schema::Uuid(_)) { Some(16) } else { fixed_size(schema) };
+    match size {
+        Some(size) if size != bytes.len() => unresolvable(format!("default {text} has {} bytes, not {size}", bytes.len())),
+        _ => from_bytes(&bytes, schema),
     }
 }
 
@@ -233,8 +277,9 @@ fn from_long(number: i64, reader: &Schema) -> Result<Value, Unresolvable> {
 fn from_text(text: &str, reader: &Schema) -> Result<Value, Unresolvable> {
     match reader {
         Schema::String => Ok(Value::text(text)),
-        Schema::Uuid(_) => match uuid::Uuid::parse_str(text) {
-            Ok(uuid) => Ok(Value::text(&uuid.to_string())),
+        // It stays as it was written.
+        Schema::Uuid(_) => match uuid::Uuid::try_parse(text) {
+            Ok(_) => Ok(Value::text(text)),
             Err(error) => unresolvable(error.to_string()),
         },
         Schema::Bytes => Ok(Value::Bytes(text.as_bytes().into())),
@@ -246,39 +291,46 @@ fn from_bytes(bytes: &[u8], reader: &Schema) -> Result<Value, Unresolvable> {
     match reader {
         Schema::Bytes => Ok(Value::Bytes(bytes.into())),
         Schema::Fixed(fixed) if fixed.size == bytes.len() => Ok(Value::Bytes(bytes.into())),
-        Schema::String => match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Value::text(text)),
-            Err(error) => unresolvable(error.to_string()),
-        },
+        Schema::String => utf8(bytes).map(Value::text),
+        // Sixteen bytes, or a text.
         Schema::Uuid(_) => match uuid::Uuid::from_slice(bytes) {
             Ok(uuid) => Ok(Value::text(&uuid.to_string())),
-            Err(error) => unresolvable(error.to_string()),
+            Err(_) => from_text(utf8(bytes)?, reader),
         },
-        Schema::Decimal(decimal) => match signed(bytes) {
-            Some(unscaled) if fits(unscaled, decimal.precision.min(usize::from(PRECISION_MAX)) as u8) => {
-                Ok(Value::Decimal { unscaled, scale: decimal.scale as i8 })
-            }
-            _ => unresolvable("a decimal that does not fit"),
-        },
+        Schema::Decimal(decimal) => from_unscaled(bytes, decimal),
         _ => unresolvable("bytes where none are read"),
     }
 }
 
-/// Big-endian two's complement of any length; `None` when it needs more than 128 bits.
-fn signed(bytes: &[u8]) -> Option<i128> {
-    let is_negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
-    let sign = if is_negative { 0xff } else { 0 };
-    let mut digits = bytes;
-    while digits.len() > 16 {
-        digits = digits.strip_prefix(&[sign])?;
-    }
-    let mut wide = [sign; 16];
-    wide[16 - digits.len()..].copy_from_slice(digits);
-    let number = i128::from_be_bytes(wide);
-    ((number < 0) == is_negative).then_some(number)
+fn utf8(bytes: &[u8]) -> Result<&str, Unresolvable> {
+    std::str::from_utf8(bytes).map_err(|error| Unresolvable(error.to_string()))
 }
 
-/// Whether two schemas are of one type, named ones by unqualified name or the reader's alias (C19).
+/// A decimal of at most its precision's digits.
+fn from_unscaled(bytes: &[u8], decimal: &DecimalSchema) -> Result<Value, Unresolvable> {
+    let scale = decimal.scale as i8;
+    let fitting = |unscaled: &i128| u8::try_from(decimal.precision).is_ok_and(|precision| fits(*unscaled, precision));
+    match signed(bytes).filter(fitting) {
+        Some(unscaled) => Ok(Value::Decimal { unscaled, scale }),
+        None => match in_digits(bytes, decimal.precision) {
+            Some(unscaled) => Ok(Value::WideDecimal { unscaled: unscaled.into(), scale }),
+            None => unresolvable("a decimal that does not fit"),
+        },
+    }
+}
+
+/// A fixed type's size; none for other types.
+fn fixed_size(schema: &Schema) -> Option<usize> {
+    match schema {
+        Schema::Fixed(fixed)
+        | Schema::Duration(fixed)
+        | Schema::Uuid(UuidSchema::Fixed(fixed))
+        | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(fixed), .. }) => Some(fixed.size),
+        _ => None,
+    }
+}
+
+/// Whether two schemas are of one type, named ones by unqualified name or the reader's alias (C19), fixed ones of one size.
 pub fn is_same(writer: &Schema, reader: &Schema) -> bool {
     // Formats without names for types have theirs made up.
     let is_unnamed = writer.custom_attributes().is_some_and(|attributes| attributes.contains_key("unnamed"));
@@ -291,14 +343,19 @@ pub fn is_same(writer: &Schema, reader: &Schema) -> bool {
     };
     match (base(writer), base(reader)) {
         (Base::Other, Base::Other) => false,
-        (left, right) => left == right && named(),
+        (left, right) => left == right && named() && fixed_size(writer) == fixed_size(reader),
     }
 }
 
-/// Whether the writer's numbers, text or bytes widen to the reader's.
+/// Whether the writer's numbers, text or bytes widen to the reader's, or spell its uuids.
 pub fn is_promotable(writer: &Schema, reader: &Schema) -> bool {
+    let (of_writer, of_reader) = (base(writer), base(reader));
+    let may_spell_a_uuid = matches!(writer, Schema::Uuid(_)) || matches!(of_writer, Base::Text | Base::Bytes);
+    if matches!(reader, Schema::Uuid(_)) && may_spell_a_uuid {
+        return true;
+    }
     matches!(
-        (base(writer), base(reader)),
+        (of_writer, of_reader),
         (Base::Int, Base::Long | Base::Float | Base::Double)
             | (Base::Long, Base::Float | Base::Double)
             | (Base::Float, Base::Double)
@@ -313,11 +370,15 @@ pub fn is_usable_default(reader: &Shape, field: &RecordField) -> bool {
     field.default.as_ref().is_some_and(|default| pair.default(default, &field.schema).is_ok())
 }
 
-/// Whether both sides have a logical type, and not the same: millis would be read as micros.
+/// Whether a value would be taken for another: both sides have a logical type, and not the same (millis read as micros), or one has a
+/// number's bytes and the other a text (C07).
 pub fn has_other_meaning(writer: &Schema, reader: &Schema) -> bool {
     match (meaning(writer), meaning(reader)) {
         (Some(written), Some(wanted)) => written != wanted,
-        _ => false,
+        _ => matches!(
+            (writer, reader),
+            (Schema::Decimal(_) | Schema::BigDecimal, Schema::String) | (Schema::String, Schema::Decimal(_) | Schema::BigDecimal)
+        ),
     }
 }
 

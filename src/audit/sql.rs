@@ -12,8 +12,8 @@ use datafusion_sql::sqlparser::parser::Parser;
 use super::aggregate::Aggregate;
 use super::eval::{Comparison, Expr};
 use super::sql_steps::{
-    align, boolean, call, column, compare, convert, in_own_unit, interval_ns, literal, meet, not, number, sql_type, text_literal,
-    to_timestamp, unknown,
+    align, boolean, call, column, compare, convert, in_own_unit, interval_ns, literal, meet, must_be_condition, not, number, sql_type,
+    text_literal, to_timestamp, unknown,
 };
 use super::time::Unit;
 use super::types::{self, Arithmetic, Type};
@@ -90,6 +90,7 @@ impl Compiler<'_, '_> {
             Sql::BinaryOp { left, op, right } => self.binary(left, op, right),
             Sql::Between { expr: inner, negated, low, high } => {
                 let (value, low, high) = (self.expr(inner)?, self.expr(low)?, self.expr(high)?);
+                let value = self.narrow(inner, value, low.expr.is_constant() && high.expr.is_constant())?;
                 let from = compare(Comparison::GreaterOrEqual, value.clone(), low)?;
                 let to = compare(Comparison::LessOrEqual, value, high)?;
                 let within = Expr::And(Box::new(from), Box::new(to));
@@ -180,11 +181,7 @@ impl Compiler<'_, '_> {
     }
 
     fn condition(&mut self, expr: &ast::Expr) -> Result<Expr, Unaudited> {
-        let typed = self.expr(expr)?;
-        match typed.kind {
-            Type::Bool | Type::Null => Ok(typed.expr),
-            other => Err(Unaudited(format!("{expr} is {other:?} where a condition is needed"))),
-        }
+        must_be_condition(expr, self.expr(expr)?)
     }
 
     fn is_bool(&mut self, expr: &ast::Expr, wanted: bool) -> Result<Expr, Unaudited> {
@@ -192,7 +189,8 @@ impl Compiler<'_, '_> {
     }
 
     fn same(&mut self, left: &ast::Expr, right: &ast::Expr) -> Result<Expr, Unaudited> {
-        let (left, right) = align(self.expr(left)?, self.expr(right)?)?;
+        let (left, right) = self.sides(left, right)?;
+        let (left, right) = align(left, right)?;
         Ok(Expr::Same(Box::new(left), Box::new(right)))
     }
 
@@ -242,7 +240,48 @@ impl Compiler<'_, '_> {
             BinaryOperator::GtEq => Comparison::GreaterOrEqual,
             other => return Err(Unaudited(format!("operator {other}"))),
         };
-        Ok(boolean(compare(comparison, self.expr(left)?, self.expr(right)?)?))
+        let (left, right) = self.sides(left, right)?;
+        Ok(boolean(compare(comparison, left, right)?))
+    }
+
+    /// Both sides of a comparison.
+    fn sides(&mut self, left: &ast::Expr, right: &ast::Expr) -> Result<(Typed, Typed), Unaudited> {
+        let (of_left, of_right) = (self.expr(left)?, self.expr(right)?);
+        let of_left = self.narrow(left, of_left, of_right.expr.is_constant())?;
+        let of_right = self.narrow(right, of_right, of_left.expr.is_constant())?;
+        Ok((of_left, of_right))
+    }
+
+    /// What is compared, compiled as `typed`: a call over a 32-bit column and constants is of 32 bits against constants (C75).
+    fn narrow(&mut self, expr: &ast::Expr, typed: Typed, is_against_constants: bool) -> Result<Typed, Unaudited> {
+        if !is_against_constants || typed.kind != Type::Double {
+            return Ok(typed);
+        }
+        Ok(self.in_32_bits(expr)?.unwrap_or(typed))
+    }
+
+    fn in_32_bits(&mut self, expr: &ast::Expr) -> Result<Option<Typed>, Unaudited> {
+        let function = match expr {
+            ast::Expr::Nested(inner) => return self.in_32_bits(inner),
+            ast::Expr::Function(function) => function,
+            _ => return Ok(None),
+        };
+        let name = function.name.to_string().to_lowercase();
+        if !matches!(name.as_str(), "coalesce" | "nvl" | "ifnull" | "nullif") {
+            return Ok(None);
+        }
+        let mut arguments = Vec::new();
+        for argument in argument_exprs(function)? {
+            let typed = match self.in_32_bits(argument)? {
+                Some(call) => call,
+                None => self.expr(argument)?,
+            };
+            let gives_way = typed.kind == Type::Double && typed.expr.is_constant();
+            arguments.push(if gives_way { convert(typed, Type::Float)? } else { typed });
+        }
+        let is_real = arguments.iter().all(|argument| argument.kind == Type::Float);
+        let has_column = !arguments.iter().all(|argument| argument.expr.is_constant());
+        (is_real && has_column).then(|| call(&name, arguments)).transpose()
     }
 
     fn arithmetic(&mut self, left: &ast::Expr, operator: Arithmetic, right: &ast::Expr) -> Result<Typed, Unaudited> {
@@ -270,6 +309,7 @@ impl Compiler<'_, '_> {
     fn in_list(&mut self, inner: &ast::Expr, list: &[ast::Expr], negated: bool) -> Result<Typed, Unaudited> {
         let value = self.expr(inner)?;
         let items: Vec<Typed> = list.iter().map(|item| self.expr(item)).collect::<Result<_, _>>()?;
+        let value = self.narrow(inner, value, items.iter().all(|item| item.expr.is_constant()))?;
         let kind = items.iter().try_fold(value.kind, |kind, item| meet(&Typed { expr: value.expr.clone(), kind }, item))?;
         let items = items.into_iter().map(|item| Ok(convert(item, kind)?.expr)).collect::<Result<_, Unaudited>>()?;
         let found = Expr::In(Box::new(convert(value, kind)?.expr), items);
@@ -291,12 +331,19 @@ impl Compiler<'_, '_> {
         conditions: &[ast::CaseWhen],
         otherwise: Option<&ast::Expr>,
     ) -> Result<Typed, Unaudited> {
-        let operand = operand.map(|operand| self.expr(operand)).transpose()?;
+        let wanted: Vec<Typed> = conditions.iter().map(|when| self.expr(&when.condition)).collect::<Result<_, _>>()?;
+        let operand = match operand {
+            Some(operand) => {
+                let value = self.expr(operand)?;
+                Some(self.narrow(operand, value, wanted.iter().all(|wanted| wanted.expr.is_constant()))?)
+            }
+            None => None,
+        };
         let mut whens = Vec::with_capacity(conditions.len());
-        for when in conditions {
+        for (when, wanted) in conditions.iter().zip(wanted) {
             let condition = match &operand {
-                Some(operand) => compare(Comparison::Equal, operand.clone(), self.expr(&when.condition)?)?,
-                None => self.condition(&when.condition)?,
+                Some(operand) => compare(Comparison::Equal, operand.clone(), wanted)?,
+                None => must_be_condition(&when.condition, wanted)?,
             };
             whens.push((condition, self.expr(&when.result)?));
         }
@@ -334,6 +381,10 @@ impl Compiler<'_, '_> {
                 "to_timestamp" | "to_timestamp_seconds" | "to_timestamp_millis" | "to_timestamp_micros" | "to_timestamp_nanos",
                 [argument],
             ) => to_timestamp(&name, argument.clone()),
+            ("nullif", [of, unwanted]) if of.kind == Type::Float && unwanted.kind == Type::Double && unwanted.expr.is_constant() => {
+                let unwanted = convert(convert(unwanted.clone(), Type::Float)?, Type::Double)?;
+                call(&name, vec![of.clone(), unwanted])
+            }
             _ => call(&name, arguments),
         }
     }

@@ -22,6 +22,13 @@ pub(super) fn not(expr: Expr) -> Typed {
     boolean(Expr::Not(Box::new(expr)))
 }
 
+pub(super) fn must_be_condition(expr: &ast::Expr, typed: Typed) -> Result<Expr, Unaudited> {
+    match typed.kind {
+        Type::Bool | Type::Null => Ok(typed.expr),
+        other => Err(Unaudited(format!("{expr} is {other:?} where a condition is needed"))),
+    }
+}
+
 pub(super) fn text_literal(text: &str) -> Typed {
     Typed { expr: Expr::Literal(Value::text(text)), kind: Type::Text }
 }
@@ -91,11 +98,7 @@ pub(super) fn in_own_unit(instant: &Typed, to: Type) -> Type {
 /// A constant gives way: a 32-bit column meets `20.1` in 32 bits (C75), and a timestamp column meets a text or a date in
 /// microseconds at the finest, unless it is finer itself (C39).
 pub(super) fn meet(left: &Typed, right: &Typed) -> Result<Type, Unaudited> {
-    let is_constant = |typed: &Typed| match &typed.expr {
-        Expr::Literal(_) => true,
-        Expr::Cast(inner, ..) => matches!(**inner, Expr::Literal(_)),
-        _ => false,
-    };
+    let is_constant = |typed: &Typed| typed.expr.is_constant();
     let instant = |unit: Unit, zone| Ok(Type::Timestamp(unit.max(Unit::Micro), zone));
     match (left.kind, right.kind) {
         (Type::Float, Type::Double) if is_constant(right) => Ok(Type::Float),

@@ -27,6 +27,13 @@ pub enum Value {
         /// How many of them stand behind the point.
         scale: i8,
     },
+    /// A decimal of more digits than SQL has: it is only passed on.
+    WideDecimal {
+        /// The digits, behind a sign where it is negative.
+        unscaled: Arc<str>,
+        /// How many of them stand behind the point.
+        scale: i8,
+    },
     /// Text.
     Text(Arc<str>),
     /// Bytes.
@@ -100,6 +107,10 @@ impl Value {
                 let (unscaled, scale) = shortest(*unscaled, *scale);
                 tagged(bytes, 5, &unscaled.to_le_bytes());
                 bytes.push(scale as u8);
+            }
+            Self::WideDecimal { unscaled, scale } => {
+                sized(bytes, 13, unscaled.as_bytes());
+                bytes.push(*scale as u8);
             }
             Self::Text(text) => sized(bytes, 6, text.as_bytes()),
             Self::Bytes(value) => sized(bytes, 7, value),
@@ -209,6 +220,7 @@ impl fmt::Display for Value {
             Self::Float(number) => write!(f, "{number:?}"),
             Self::Double(number) => write!(f, "{number:?}"),
             Self::Decimal { unscaled, scale } => f.write_str(&decimal_text(*unscaled, *scale)),
+            Self::WideDecimal { unscaled, scale } => f.write_str(&with_point(unscaled, *scale)),
             Self::Text(text) => text.fmt(f),
             Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
             Self::Uuid(bytes) => uuid::Uuid::from_bytes(*bytes).fmt(f),
@@ -224,8 +236,15 @@ impl fmt::Display for Value {
 
 /// A decimal as text, such as `-0.01`.
 pub fn decimal_text(unscaled: i128, scale: i8) -> String {
-    let digits = unscaled.unsigned_abs().to_string();
-    let sign = if unscaled < 0 { "-" } else { "" };
+    with_point(&unscaled.to_string(), scale)
+}
+
+/// A whole number's digits with the point in its place.
+pub fn with_point(unscaled: &str, scale: i8) -> String {
+    let (sign, digits) = match unscaled.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", unscaled),
+    };
     match usize::try_from(scale) {
         Ok(0) => format!("{sign}{digits}"),
         Ok(scale) => {
@@ -267,5 +286,6 @@ mod tests {
     fn a_small_negative_decimal_keeps_its_zeros() {
         assert_eq!(decimal_text(-1, 2), "-0.01");
         assert_eq!(decimal_text(1250, 2), "12.50");
+        assert_eq!(with_point("-87112285931760246646623899502532662132736", 40), "-8.7112285931760246646623899502532662132736");
     }
 }

@@ -84,6 +84,27 @@ fn c07_a_negative_decimal_in_few_bytes_stays_negative() {
     assert_eq!(rows.column(0).data_type(), &DataType::Decimal128(10, 2));
 }
 
+/// Siblings of C07 and C79: the bytes of a text would be read as digits, those of a number as letters.
+#[test]
+fn c79_a_text_is_no_decimal_and_a_decimal_no_text() {
+    let decimal = r#"{"name":"v","type":{"type":"bytes","logicalType":"decimal","precision":10,"scale":2}}"#;
+    let big = r#"{"name":"v","type":{"type":"bytes","logicalType":"big-decimal"}}"#;
+    let text = r#"{"name":"v","type":["null","string"]}"#;
+    let bytes = r#"{"name":"v","type":"bytes"}"#;
+    let read = |writer: &str, reader: &str| {
+        let writer = parse_writer(&record(writer), &Default::default()).expect("a writer schema");
+        check_readable(&writer, &ReaderSchema::parse(&record(reader)).expect("a reader schema"))
+    };
+
+    for (writer, reader) in [(text, decimal), (decimal, text), (big, text)] {
+        let fault = read(writer, reader).expect_err("a number's bytes are no text").to_string();
+        assert!(fault.contains("`v`") && fault.contains("convert in SQL"), "{fault}");
+    }
+    for (writer, reader) in [(bytes, decimal), (decimal, bytes), (text, text), (bytes, text)] {
+        assert_eq!(read(writer, reader), Ok(()), "{writer} as {reader}");
+    }
+}
+
 #[test]
 fn a_decimal_with_too_many_digits_is_rejected_alone() {
     let price = record(r#"{"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":2,"scale":0}}"#);

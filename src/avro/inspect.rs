@@ -77,7 +77,7 @@ impl fmt::Display for DatumFault {
             Flaw::BadEnumSymbol => "the enum has no such symbol",
             Flaw::BadBoolean => "a boolean is neither 0 nor 1",
             Flaw::VarintOverflow => "a number does not fit its type",
-            Flaw::BadLength => "a length or block size is impossible",
+            Flaw::BadLength => "a length or block size is impossible, or a value is longer than 1 MiB",
             Flaw::TooDeep => "the value is nested too deep",
             Flaw::TooManyItems => "the value holds more items than its size warrants",
         };

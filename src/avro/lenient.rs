@@ -83,7 +83,7 @@ fn reword_names(object: &mut Map<String, Value>) {
 }
 
 /// A name with a legal namespace; what stands behind the last dot is left as it is.
-pub(super) fn legal(name: &str) -> String {
+pub fn legal(name: &str) -> String {
     match name.rsplit_once('.') {
         Some((namespace, own)) if !namespace.is_empty() => format!("{}.{own}", legal_namespace(namespace)),
         _ => name.to_owned(),

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod schema;
 
 pub mod lenient;
+pub mod linked;
 mod names;
 
 pub mod limits;

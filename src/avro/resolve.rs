@@ -228,12 +228,19 @@ impl<'w, 'r> Pair<'_, 'w, 'r> {
                 "it is written as {written} and read as {read}: declare it as {written} and convert in SQL"
             )));
         }
+        if (is_text(writer) && is_unscaled(reader)) || (is_unscaled(writer) && is_text(reader)) {
+            return Err(Mismatch::new(format!(
+                "it is written as {} and read as {}, and the bytes of a number are no text: declare it as written and convert in SQL",
+                kind(writer),
+                kind(reader)
+            )));
+        }
         let plan = match (writer, reader) {
             (Schema::Boolean, Schema::Boolean) => Some(Plan::Boolean),
             (Schema::Int | Schema::Date | Schema::TimeMillis, _) => number(reader).map(Plan::Int),
             (Schema::Float, Schema::Float | Schema::Double) => number(reader).map(Plan::Float),
             (Schema::Double, Schema::Double) => Some(Plan::Double),
-            (Schema::String | Schema::Uuid(UuidSchema::String), _) => blob(reader).map(Plan::Text),
+            _ if is_text(writer) => blob(reader).map(Plan::Text),
             (Schema::Enum(symbols), Schema::Enum(wanted)) if is_same_type(writer, reader) => {
                 Some(Plan::Enum(enum_symbols(symbols, wanted)?))
             }
@@ -306,6 +313,15 @@ fn number(reader: &Schema) -> Option<Number> {
         Schema::Double => Some(Number::Double),
         other => is_long(other).then_some(Number::Long),
     }
+}
+
+fn is_text(schema: &Schema) -> bool {
+    matches!(schema, Schema::String | Schema::Uuid(UuidSchema::String))
+}
+
+/// Whether bytes stand for a number.
+fn is_unscaled(schema: &Schema) -> bool {
+    matches!(schema, Schema::Decimal(_) | Schema::BigDecimal)
 }
 
 fn is_bytes(schema: &Schema) -> bool {

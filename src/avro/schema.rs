@@ -10,6 +10,7 @@ use super::column_form;
 use super::foreign::SchemaKind;
 use super::lenient::{Leniency, legal, reworded};
 use super::limits::SchemaLimits;
+use super::linked;
 use super::names::{Names, find_recursion};
 
 /// Why a schema cannot be used.
@@ -175,17 +176,14 @@ pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &Sc
 /// Parses a record schema as it is written, or else in the other words that are allowed.
 fn parse(json: &str, references: &[&str], limits: &SchemaLimits, leniencies: &[Leniency]) -> Result<Schema, SchemaFault> {
     measure(references.iter().chain([&json]).copied(), limits)?;
-    let parsed = Schema::parse_str_with_list(json, references).or_else(|strict| {
+    let schema = linked::parse(json, references).or_else(|strict| {
         let reworded = leniencies.iter().find_map(|leniency| {
             let (json, references) = reworded(json, references, *leniency)?;
-            Schema::parse_str_with_list(&json, &references).ok()
+            let references: Vec<&str> = references.iter().map(String::as_str).collect();
+            linked::parse(&json, &references).ok()
         });
         reworded.ok_or(strict)
-    });
-    let (mut schema, others) = parsed.map_err(|error| SchemaFault::Invalid(error.to_string()))?;
-    if !others.is_empty() {
-        schema.denormalize(&others).map_err(|error| SchemaFault::Invalid(error.to_string()))?;
-    }
+    })?;
     record_of(&schema)?;
     Names::of(&schema)?;
     Ok(schema)

@@ -16,9 +16,9 @@ use crate::Test;
 /// So many of the slowest tests are told.
 const SLOWEST: usize = 20;
 /// Where the machine was busier, in percent, no test is begun beside those that have to be.
-const BUSY_MAX: u64 = 70;
+const BUSY_MAX: u64 = 80;
 /// For so long: what a test costs shows only after its start.
-const LOOKED_AT_FOR: Duration = Duration::from_secs(4);
+const LOOKED_AT_FOR: Duration = Duration::from_secs(3);
 
 /// A lane: tests that may disturb each other take turns in one, tests that disturb those of another lane have a stack of their own.
 pub struct Lane {

@@ -227,7 +227,9 @@ fn moment(text: &str, schema: &Schema) -> Option<i128> {
         Schema::Date => return parse_date(text).map(i128::from),
         Schema::TimeMillis | Schema::TimeMicros => {
             let (clock, rest) = clock_of(text)?;
-            if rest.is_empty() { parse_timestamp(&format!("1970-01-01T{clock}"))? } else { return None }
+            // A day has no place for a sixtieth second.
+            let is_of_day = rest.is_empty() && clock.as_bytes()[6] != b'6';
+            if is_of_day { parse_timestamp(&format!("1970-01-01T{clock}"))? } else { return None }
         }
         Schema::LocalTimestampMillis | Schema::LocalTimestampMicros | Schema::LocalTimestampNanos => {
             let (day, time) = text.split_once('T')?;
@@ -249,10 +251,9 @@ fn is_in_a_day(zone: &str) -> bool {
     two(1).is_some_and(|hours| hours < 24) && two(4).is_some_and(|minutes| minutes < 60)
 }
 
-/// A time of day with at most nine digits of a fraction, and what stands behind it. Its seconds end at 59.
+/// A time of day with at most nine digits of a fraction, and what stands behind it.
 fn clock_of(time: &str) -> Option<(&str, &str)> {
-    let is_clock = time.len() >= 8 && time.is_char_boundary(8) && !time[6..8].starts_with('6');
-    let rest = is_clock.then(|| &time[8..])?;
+    let (_, rest) = time.split_at_checked(8)?;
     let Some(fraction) = rest.strip_prefix('.') else { return Some((&time[..8], rest)) };
     let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
     (1..=9).contains(&digits).then(|| (&time[..9 + digits], &fraction[digits..]))

@@ -10,8 +10,9 @@ use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctio
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion_sql::sqlparser::ast;
 
-use super::select::{Warnings, divisions};
+use super::select::Warnings;
 use crate::tenant::expression::compiler::{must_be_boolean, planning_schema};
+use crate::tenant::expression::divisions::divisions;
 use crate::tenant::expression::types::{is_text_or_bytes, plain_type, sql_type};
 use crate::tenant::expression::{Compiler, ExpressionFault, arithmetic, literals};
 use crate::tenant::model::Aggregate;
@@ -58,7 +59,7 @@ impl<'c> Calls<'c> {
     fn settle(&self, sql: &str, call: AggregateFunction) -> Result<AggregateFunction, ExpressionFault> {
         let faulty = |error: DataFusionError| ExpressionFault::of_engine(sql, &error);
         let simplifier = self.compiler.simplifier(&self.schema);
-        let fitted = literals::fit(Expr::AggregateFunction(call), &self.schema).map_err(faulty)?;
+        let fitted = literals::fit(Expr::AggregateFunction(call), &self.schema, &simplifier).map_err(faulty)?;
         let coerced = simplifier.coerce(fitted, &self.schema).and_then(arithmetic::fold_constants).map_err(faulty)?;
         let Expr::AggregateFunction(AggregateFunction { func, mut params }) = coerced else {
             return Err(ExpressionFault::new("an aggregate was coerced into something else"));

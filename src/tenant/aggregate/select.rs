@@ -4,13 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion_common::DFSchema;
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
 use datafusion_sql::sqlparser::ast::{self, Ident, VisitMut, VisitorMut};
 
 use super::calls::Calls;
 use crate::tenant::expression::compiler::{parse, planning_schema};
+use crate::tenant::expression::divisions::{DROPS_FRACTION, divisions};
 use crate::tenant::expression::names;
 use crate::tenant::expression::types::sql_type;
 use crate::tenant::expression::{Compiler, Expression, ExpressionFault, Scope};
@@ -139,24 +137,6 @@ impl VisitorMut for Extraction<'_, '_> {
             Err(fault) => ControlFlow::Break(Box::new(fault)),
         }
     }
-}
-
-const DROPS_FRACTION: &str = "divides whole numbers and drops the fraction; to keep it, write the divisor with a point, as in 60.0";
-
-/// A warning for each division of whole numbers in a planned expression (C73).
-pub(super) fn divisions(planned: &Expr, schema: &DFSchema) -> Warnings {
-    let mut found = Warnings::new();
-    let is_whole = |side: &Expr| side.get_type(schema).is_ok_and(|of| of.is_integer());
-    let walk = planned.apply(|node| {
-        if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Divide, right }) = node
-            && is_whole(left)
-            && is_whole(right)
-        {
-            found.push(format!("`{}` {DROPS_FRACTION}", node.human_display()));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    walk.map(|_| found).expect("the closure never fails")
 }
 
 /// The column of a finished window that holds the aggregate of this number.

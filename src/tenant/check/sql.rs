@@ -13,7 +13,12 @@ pub(super) fn condition(
     findings: &mut Findings,
 ) -> Option<Expression> {
     match compiler.condition(&sql.value, &columns.schema) {
-        Ok(expression) => Some(expression),
+        Ok(expression) => {
+            for warning in compiler.warnings(&sql.value, &columns.schema) {
+                findings.warn(sql, warning);
+            }
+            Some(expression)
+        }
         Err(fault) => {
             report(fault, sql, columns, findings);
             None

@@ -362,6 +362,18 @@ fn a_source_that_feeds_nothing_is_worth_a_warning() {
 }
 
 #[test]
+fn a_division_that_drops_the_fraction_is_worth_a_warning_in_a_condition() {
+    // C73
+    let text = zoo("battery < 2000", "battery / 1000 < 2");
+    let warnings = Bench::new().with("t.toml", text).check().expect("allowed").warnings;
+    let [alert] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(alert.to_string().contains("alert.battery_low.where: `battery / 1000` divides whole numbers"), "{alert}");
+
+    let exact = Bench::new().with("t.toml", zoo("battery < 2000", "battery / 1000.0 < 2")).check().expect("allowed");
+    assert_eq!(exact.warnings, []);
+}
+
+#[test]
 fn renames_are_of_fields_that_exist_to_names_that_do_not() {
     assert_eq!(
         faults_of(&SMALL.replace(

@@ -14,6 +14,7 @@ use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 
+use super::divisions::divisions;
 use super::fault::ExpressionFault;
 use super::functions::Functions;
 use super::names::{self, Scope};
@@ -61,12 +62,22 @@ impl Compiler {
     ///
     /// What is wrong with the text.
     pub fn scalar(&self, sql: &str, columns: &SchemaRef) -> Result<Expression, ExpressionFault> {
+        let (planned, schema) = self.plan_scalar(sql, columns)?;
+        self.finish(sql, planned, &schema)
+    }
+
+    /// What the author of `sql` may not have meant, if it compiles.
+    pub fn warnings(&self, sql: &str, columns: &SchemaRef) -> Vec<String> {
+        self.plan_scalar(sql, columns).map(|(planned, schema)| divisions(&planned, &schema)).unwrap_or_default()
+    }
+
+    fn plan_scalar(&self, sql: &str, columns: &SchemaRef) -> Result<(Expr, DFSchemaRef), ExpressionFault> {
         let parsed = parse(sql)?;
         let scope = Scope { columns: columns.fields().iter().map(|field| field.name().as_str()).collect(), aggregated: None };
         names::check(sql, &parsed, &self.functions, &scope)?;
         let schema = planning_schema(sql, columns)?;
         let planned = self.plan(sql, parsed, &schema)?;
-        self.finish(sql, planned, &schema)
+        Ok((planned, schema))
     }
 
     /// The logical expression of a parsed text whose names are checked.
@@ -81,7 +92,7 @@ impl Compiler {
     /// Fits constants, coerces types, folds constants.
     pub(in crate::tenant) fn settle(&self, sql: &str, planned: Expr, schema: &DFSchemaRef) -> Result<Expr, ExpressionFault> {
         let simplifier = self.simplifier(schema);
-        literals::fit(planned, schema)
+        literals::fit(planned, schema, &simplifier)
             .and_then(|fitted| simplifier.coerce(fitted, schema))
             .and_then(arithmetic::fold_constants)
             .and_then(|coerced| simplifier.simplify(coerced))

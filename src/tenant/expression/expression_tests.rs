@@ -93,6 +93,54 @@ fn c75_a_float_is_compared_with_a_literal_as_a_float() {
 }
 
 #[test]
+fn c75_a_constant_may_be_written_in_any_way() {
+    for (condition, expected) in [
+        ("temperature > CAST(20.1 AS DOUBLE)", false),
+        ("temperature = 20 + 0.1", true),
+        ("temperature > -(-20.1)", false),
+        ("temperature IN (20 + 0.1, 3.5)", true),
+        ("CASE temperature WHEN 20.1 THEN true ELSE false END", true),
+        ("coalesce(temperature, 0.0) > 20.1", false),
+        ("coalesce(temperature, 0.0) BETWEEN 20.1 AND 20.1", true),
+        ("nullif(temperature, 20.1) IS NULL", true),
+        ("nullif(temperature, 0.0) > 20.1", false),
+        ("CAST(temperature AS DOUBLE) > 20.1", true),
+    ] {
+        assert_eq!(holds(condition, &rows(1, &[])), [Some(expected)], "{condition}");
+    }
+    let unknown: ArrayRef = Arc::new(Float32Array::from(vec![None]));
+    assert_eq!(holds("coalesce(temperature, 20.1) = 20.1", &rows(1, &[("temperature", unknown)])), [Some(true)]);
+}
+
+#[test]
+fn a_fitted_constant_changes_no_type_of_a_result() {
+    for sql in ["coalesce(temperature, 0.1)", "nullif(temperature, 20.1)"] {
+        assert_eq!(*scalar(sql).data_type(), DataType::Float64, "{sql}");
+    }
+}
+
+#[test]
+fn a_constant_that_cannot_be_computed_is_left_alone() {
+    scalar("CASE WHEN charging THEN 1.0 WHEN temperature > 1 / 0 THEN 2.0 END");
+    let fault = fault("temperature > 9223372036854775807 + 1");
+    assert!(fault.message.contains("out of its type's range"), "{fault}");
+}
+
+#[test]
+fn an_instant_between_two_milliseconds_may_be_written_in_any_way() {
+    for (condition, expected) in [
+        ("readable_time >= to_timestamp_micros('2025-04-08T08:13:20.1235Z')", false),
+        ("readable_time < to_timestamp('2025-04-08T08:13:20.1235Z')", true),
+        ("readable_time > to_timestamp_micros('2025-04-08T08:13:20.1225Z')", true),
+        ("readable_time = to_timestamp_micros('2025-04-08T08:13:20.123Z')", true),
+        ("readable_time >= TIMESTAMP '2025-04-08 08:13:19.1235' + INTERVAL '1 second'", false),
+        ("CASE readable_time WHEN '2025-04-08T08:13:20.1235Z' THEN true ELSE false END", false),
+    ] {
+        assert_eq!(holds(condition, &rows(1, &[])), [Some(expected)], "{condition}");
+    }
+}
+
+#[test]
 fn c83_null_is_neither_below_nor_above() {
     let batch = rows(1, &[("battery", Arc::new(Int32Array::from(vec![None])))]);
     assert_eq!(holds("battery < 2000", &batch), [None]);
@@ -109,6 +157,7 @@ fn c39_the_year_9999_is_compared_without_wrapping() {
         "readable_time = '9999-12-31T23:59:59Z'",
         "readable_time > TIMESTAMP '2025-01-01 00:00:00'",
         "readable_time > DATE '2025-01-01'",
+        "readable_time > to_timestamp('2025-01-01T00:00:00Z')",
         "readable_time BETWEEN '2025-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'",
         "readable_time > _time",
         "(readable_time AT TIME ZONE 'Europe/Helsinki') > '2025-01-01T00:00:00Z'",

@@ -1,87 +1,220 @@
 //! Fits constants to the columns that they are compared with, where DataFusion would change the column instead.
 //!
 //! - A `real` column against `20.1`: DataFusion widens both to double, and the float 20.1 is then larger than the double 20.1. The
-//!   constant is made a float (C75).
+//!   constant is made a float (C75). So are those inside of `coalesce(temperature, 0.0)` where that is compared with constants.
 //! - A timestamp column against a text or a date: DataFusion turns both into nanoseconds, which end in 2262; a column in milliseconds can
 //!   hold the year 9999. The constant is made a timestamp of microseconds (C39). One that lies between two of the column's units is put
 //!   to the side of it that the comparison asks for: DataFusion would cut it off, and so take the unit before for equal.
 //! - A cast to a timestamp, such as `AT TIME ZONE` makes, keeps the column's unit, for the same reason.
+//!
+//! A constant is whatever names no column, such as `20 + 0.1`: it is computed first. One that cannot be computed is left as it is: what
+//! fails may stand where no record gets to.
+
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
-use datafusion_expr::expr::InList;
-use datafusion_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, Operator};
+use datafusion_expr::expr::{InList, ScalarFunction};
+use datafusion_expr::{Between, BinaryExpr, Case, Cast, Expr, ExprSchemable, Operator};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+
+use super::arithmetic;
 
 /// The expression with its constants fitted.
-pub fn fit(expression: Expr, schema: &DFSchema) -> Result<Expr> {
-    expression.transform_up(|node| Ok(fit_node(node, schema))).data()
+pub fn fit(expression: Expr, schema: &DFSchema, simplifier: &ExprSimplifier) -> Result<Expr> {
+    let fitting = Fitting { schema, simplifier };
+    expression.transform_up(|node| Ok(fitting.node(node))).data()
 }
 
-fn fit_node(node: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    match node {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => Transformed::yes(compare(*left, op, *right, schema)),
-        Expr::Between(Between { expr, negated, low, high }) => {
-            let to = type_of(&expr, schema);
-            let (low, high) = (fit_to(*low, &to), fit_to(*high, &to));
-            if [&low, &high].into_iter().all(|bound| unit_before(bound, &to).is_none()) {
-                return Transformed::yes(Expr::Between(Between::new(expr, negated, Box::new(low), Box::new(high))));
+struct Fitting<'s> {
+    schema: &'s DFSchema,
+    simplifier: &'s ExprSimplifier,
+}
+
+impl Fitting<'_> {
+    fn node(&self, node: Expr) -> Transformed<Expr> {
+        match node {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => Transformed::yes(self.compare(*left, op, *right)),
+            Expr::Between(between) => Transformed::yes(self.between(between)),
+            Expr::InList(list) => Transformed::yes(self.in_list(list)),
+            Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) => {
+                let of = self.narrow(*of, when_then_expr.iter().all(|(when, _)| is_constant(when)));
+                let to = self.type_of(&of);
+                let fitted = when_then_expr.into_iter().map(|(when, then)| (Box::new(self.fit_when(*when, &to)), then));
+                Transformed::yes(Expr::Case(Case::new(Some(Box::new(of)), fitted.collect(), else_expr)))
             }
-            let is_from_low = compare((*expr).clone(), Operator::GtEq, low, schema);
-            let is_within = is_from_low.and(compare(*expr, Operator::LtEq, high, schema));
-            Transformed::yes(if negated { !is_within } else { is_within })
+            Expr::ScalarFunction(call) if call.name() == "nullif" => Transformed::yes(self.nullif(call)),
+            Expr::Cast(cast) => match (self.type_of(&cast.expr), cast.field.data_type()) {
+                (Some(DataType::Timestamp(unit, _)), DataType::Timestamp(TimeUnit::Nanosecond, zone)) if unit != TimeUnit::Nanosecond => {
+                    let to = DataType::Timestamp(unit, zone.clone());
+                    Transformed::yes(Expr::Cast(Cast::new(cast.expr, to)))
+                }
+                _ => Transformed::no(Expr::Cast(cast)),
+            },
+            other => Transformed::no(other),
         }
-        Expr::InList(InList { expr, list, negated }) => {
-            let to = type_of(&expr, schema);
-            let list = list.into_iter().map(|item| fit_to(item, &to));
-            // No value of the column equals what lies between two of its units: of those one is enough, and only where nothing else is left.
-            let (mut between, list): (Vec<_>, Vec<_>) = list.partition(|item| unit_before(item, &to).is_some());
-            Transformed::yes(match between.pop().filter(|_| list.is_empty()) {
-                Some(item) => compare(*expr, if negated { Operator::NotEq } else { Operator::Eq }, item, schema),
-                None => Expr::InList(InList::new(expr, list, negated)),
-            })
-        }
-        Expr::Cast(cast) => match (type_of(&cast.expr, schema), cast.field.data_type()) {
-            (Some(DataType::Timestamp(unit, _)), DataType::Timestamp(TimeUnit::Nanosecond, zone)) if unit != TimeUnit::Nanosecond => {
-                let to = DataType::Timestamp(unit, zone.clone());
-                Transformed::yes(Expr::Cast(Cast::new(cast.expr, to)))
-            }
-            _ => Transformed::no(Expr::Cast(cast)),
-        },
-        other => Transformed::no(other),
     }
-}
 
-/// `left op right` with constants fitted to the other side.
-fn compare(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Expr {
-    let (of_left, of_right) = (type_of(&left, schema), type_of(&right, schema));
-    let (left, right) = (fit_to(left, &of_right), fit_to(right, &of_left));
-    let (value, op, before) = match (unit_before(&right, &of_left), unit_before(&left, &of_right)) {
-        (Some(before), _) => (left, op, Expr::Literal(before, None)),
-        (None, Some(before)) => (right, op.swap().unwrap_or(op), Expr::Literal(before, None)),
-        (None, None) => return Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))),
-    };
-    match op {
-        Operator::Gt | Operator::GtEq => value.gt(before),
-        Operator::Lt | Operator::LtEq => value.lt_eq(before),
-        // Never, and not known for null.
-        Operator::Eq => value.clone().gt(before.clone()).and(value.lt_eq(before)),
-        Operator::NotEq => value.clone().gt(before.clone()).or(value.lt_eq(before)),
-        _ => Expr::Literal(ScalarValue::Boolean(Some(op == Operator::IsDistinctFrom)), None),
+    fn between(&self, Between { expr, negated, low, high }: Between) -> Expr {
+        let expr = self.narrow(*expr, is_constant(&low) && is_constant(&high));
+        let to = self.type_of(&expr);
+        let (low, high) = (self.fit_to(*low, &to), self.fit_to(*high, &to));
+        if [&low, &high].into_iter().all(|bound| unit_before(bound, &to).is_none()) {
+            return Expr::Between(Between::new(Box::new(expr), negated, Box::new(low), Box::new(high)));
+        }
+        let is_from_low = self.compare(expr.clone(), Operator::GtEq, low);
+        let is_within = is_from_low.and(self.compare(expr, Operator::LtEq, high));
+        if negated { !is_within } else { is_within }
+    }
+
+    fn in_list(&self, InList { expr, list, negated }: InList) -> Expr {
+        let expr = self.narrow(*expr, list.iter().all(is_constant));
+        let to = self.type_of(&expr);
+        let list = list.into_iter().map(|item| self.fit_to(item, &to));
+        // No value of the column equals what lies between two of its units: of those one is enough, and only where nothing else is left.
+        let (mut between, list): (Vec<_>, Vec<_>) = list.partition(|item| unit_before(item, &to).is_some());
+        match between.pop().filter(|_| list.is_empty()) {
+            Some(item) => self.compare(expr, if negated { Operator::NotEq } else { Operator::Eq }, item),
+            None => Expr::InList(InList::new(Box::new(expr), list, negated)),
+        }
+    }
+
+    /// `left op right` with constants fitted to the other side.
+    fn compare(&self, left: Expr, op: Operator, right: Expr) -> Expr {
+        let left = self.narrow(left, is_constant(&right));
+        let right = self.narrow(right, is_constant(&left));
+        let (of_left, of_right) = (self.type_of(&left), self.type_of(&right));
+        let (left, right) = (self.fit_to(left, &of_right), self.fit_to(right, &of_left));
+        let (value, op, before) = match (unit_before(&right, &of_left), unit_before(&left, &of_right)) {
+            (Some(before), _) => (left, op, Expr::Literal(before, None)),
+            (None, Some(before)) => (right, op.swap().unwrap_or(op), Expr::Literal(before, None)),
+            (None, None) => return Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))),
+        };
+        match op {
+            Operator::Gt | Operator::GtEq => value.gt(before),
+            Operator::Lt | Operator::LtEq => value.lt_eq(before),
+            // Never, and not known for null.
+            Operator::Eq => value.clone().gt(before.clone()).and(value.lt_eq(before)),
+            Operator::NotEq => value.clone().gt(before.clone()).or(value.lt_eq(before)),
+            _ => Expr::Literal(ScalarValue::Boolean(Some(op == Operator::IsDistinctFrom)), None),
+        }
+    }
+
+    /// What a value of the type `to` is compared with in a `CASE`; null, which matches nothing, for what lies between two of its units.
+    fn fit_when(&self, when: Expr, to: &Option<DataType>) -> Expr {
+        let fitted = self.fit_to(when, to);
+        match unit_before(&fitted, to) {
+            Some(_) => Expr::Literal(ScalarValue::Null, None),
+            None => fitted,
+        }
+    }
+
+    /// `nullif(temperature, 20.1)`: the constant is rounded to a float, and the call is a double as before.
+    fn nullif(&self, mut call: ScalarFunction) -> Expr {
+        if let [of, unwanted] = call.args.as_mut_slice()
+            && self.type_of(of) == Some(DataType::Float32)
+            && self.type_of(unwanted) == Some(DataType::Float64)
+            && is_constant(unwanted)
+        {
+            *unwanted = cast(self.fit_to(unwanted.clone(), &Some(DataType::Float32)), DataType::Float64);
+        }
+        Expr::ScalarFunction(call)
+    }
+
+    /// A call over a `real` column and constants, made `real` where it is compared with constants.
+    fn narrow(&self, value: Expr, is_against_constants: bool) -> Expr {
+        match value {
+            Expr::ScalarFunction(call)
+                if is_against_constants
+                    && matches!(call.name(), "coalesce" | "nvl" | "nullif")
+                    && call.args.iter().any(Expr::any_column_refs) =>
+            {
+                let real = Some(DataType::Float32);
+                let args: Vec<Expr> = call.args.iter().map(|arg| self.fit_to(self.narrow(arg.clone(), true), &real)).collect();
+                match args.iter().all(|arg| self.type_of(arg) == real) {
+                    true => Expr::ScalarFunction(ScalarFunction::new_udf(call.func, args)),
+                    false => Expr::ScalarFunction(call),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// The type, if it can be told before coercion.
+    fn type_of(&self, expression: &Expr) -> Option<DataType> {
+        expression.get_type(self.schema).ok()
+    }
+
+    fn fit_to(&self, operand: Expr, to: &Option<DataType>) -> Expr {
+        match to {
+            Some(DataType::Float32) => match self.computed(operand) {
+                Expr::Literal(ScalarValue::Float64(Some(value)), meta) => Expr::Literal(ScalarValue::Float32(Some(value as f32)), meta),
+                other => other,
+            },
+            Some(DataType::Timestamp(unit, zone)) if *unit != TimeUnit::Nanosecond => self.fit_moment(operand, zone),
+            _ => operand,
+        }
+    }
+
+    /// A constant moment as a timestamp of at most microseconds, if its text has no zone then of the given one.
+    fn fit_moment(&self, operand: Expr, zone: &Option<Arc<str>>) -> Expr {
+        // Not through nanoseconds: they may not hold it.
+        if let Expr::Cast(Cast { expr, field }) = &operand
+            && let (Expr::Literal(ScalarValue::Utf8(Some(_)), _), DataType::Timestamp(TimeUnit::Nanosecond, own)) =
+                (&**expr, field.data_type())
+        {
+            return cast((**expr).clone(), micros(own));
+        }
+        let constant = self.computed(operand);
+        match &constant {
+            Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Date32(_), _) => cast(constant, micros(zone)),
+            Expr::Literal(moment @ ScalarValue::TimestampNanosecond(Some(_), own), _) => match moment.cast_to(&micros(own)) {
+                Ok(moment) => Expr::Literal(moment, None),
+                Err(_) => constant,
+            },
+            _ => constant,
+        }
+    }
+
+    /// The value of what names no column, if it has one.
+    fn computed(&self, operand: Expr) -> Expr {
+        if matches!(operand, Expr::Literal(..)) || !is_constant(&operand) {
+            return operand;
+        }
+        let coerced = self.simplifier.coerce(operand.clone(), self.schema).and_then(arithmetic::fold_constants);
+        match coerced.and_then(|coerced| self.simplifier.simplify(coerced)) {
+            Ok(value @ Expr::Literal(..)) => value,
+            _ => operand,
+        }
     }
 }
 
 /// The last moment of the type `of` before a fitted constant, where that lies between two of them.
 fn unit_before(constant: &Expr, of: &Option<DataType>) -> Option<ScalarValue> {
-    let (Some(DataType::Timestamp(unit, zone)), Expr::Cast(Cast { expr, field })) = (of, constant) else { return None };
-    let Expr::Literal(text @ ScalarValue::Utf8(_), _) = &**expr else { return None };
-    let ScalarValue::TimestampMicrosecond(Some(moment), _) = text.cast_to(field.data_type()).ok()? else { return None };
+    let Some(DataType::Timestamp(unit, zone)) = of else { return None };
+    let moment = match constant {
+        Expr::Literal(moment, _) => moment.clone(),
+        Expr::Cast(Cast { expr, field }) => match &**expr {
+            Expr::Literal(text @ ScalarValue::Utf8(_), _) => text.cast_to(field.data_type()).ok()?,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    if !matches!(moment.data_type(), DataType::Timestamp(..)) {
+        return None;
+    }
+    let ScalarValue::TimestampMicrosecond(Some(moment), _) = moment.cast_to(&micros(zone)).ok()? else { return None };
     let before = |micros| (moment.rem_euclid(micros) != 0).then(|| moment.div_euclid(micros));
     match unit {
         TimeUnit::Second => before(1_000_000).map(|before| ScalarValue::TimestampSecond(Some(before), zone.clone())),
         TimeUnit::Millisecond => before(1_000).map(|before| ScalarValue::TimestampMillisecond(Some(before), zone.clone())),
         TimeUnit::Microsecond | TimeUnit::Nanosecond => None,
     }
+}
+
+fn is_constant(expression: &Expr) -> bool {
+    !expression.any_column_refs()
 }
 
 fn is_comparison(op: Operator) -> bool {
@@ -98,32 +231,8 @@ fn is_comparison(op: Operator) -> bool {
     )
 }
 
-/// The type, if it can be told before coercion.
-fn type_of(expression: &Expr, schema: &DFSchema) -> Option<DataType> {
-    expression.get_type(schema).ok()
-}
-
-fn fit_to(constant: Expr, to: &Option<DataType>) -> Expr {
-    match to {
-        Some(DataType::Float32) => match constant {
-            Expr::Literal(ScalarValue::Float64(Some(value)), meta) => Expr::Literal(ScalarValue::Float32(Some(value as f32)), meta),
-            other => other,
-        },
-        Some(DataType::Timestamp(unit, zone)) if *unit != TimeUnit::Nanosecond => {
-            let micros = |zone: &Option<_>| DataType::Timestamp(TimeUnit::Microsecond, Option::clone(zone));
-            match &constant {
-                Expr::Literal(ScalarValue::Utf8(Some(_)), _) => cast(constant, micros(zone)),
-                Expr::Literal(ScalarValue::Date32(_), _) => cast(constant, micros(zone)),
-                Expr::Cast(inner) if matches!(*inner.expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _)) => match inner.field.data_type() {
-                    DataType::Timestamp(TimeUnit::Nanosecond, own) => cast((*inner.expr).clone(), micros(own)),
-                    DataType::Date32 => cast(constant, micros(zone)),
-                    _ => constant,
-                },
-                _ => constant,
-            }
-        }
-        _ => constant,
-    }
+fn micros(zone: &Option<Arc<str>>) -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
 }
 
 fn cast(expression: Expr, to: DataType) -> Expr {

@@ -14,6 +14,7 @@ pub(super) mod functions;
 pub mod types;
 
 pub(super) mod arithmetic;
+pub(super) mod divisions;
 pub(super) mod literals;
 
 mod compiled;

@@ -36,14 +36,14 @@ pub(super) fn date(text: &str) -> Option<i32> {
     i32::try_from(days).ok()
 }
 
-/// Units since midnight, of `00:00:18.25`.
+/// Units since midnight, of `00:00:18.25`. A day has no place for a leap second.
 pub(super) fn time(text: &str, unit: Unit) -> Option<i64> {
     let (clock, _) = split_fraction(text, "")?;
-    let time = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").ok().filter(|_| has_form(clock, TIME))?;
+    let time = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").ok().filter(|_| has_form(clock, TIME) && !clock.ends_with("60"))?;
     unit.count(i64::from(time.num_seconds_from_midnight()), time.nanosecond())
 }
 
-/// Units since 1970 in UTC, of `2018-10-21T00:00:18.25Z` or with an offset such as `+02:00`.
+/// Units since 1970 in UTC, of `2018-10-21T00:00:18.25Z` or with an offset such as `+02:00`. A leap second is the next minute's first.
 pub(super) fn instant(text: &str, unit: Unit) -> Option<i64> {
     let zone = match text.len().checked_sub(6).and_then(|at| text.split_at_checked(at)) {
         Some((_, zone)) if has_form(zone, "+##:##") || has_form(zone, "-##:##") => zone,
@@ -66,10 +66,10 @@ const DATE: &str = "####-##-##";
 const TIME: &str = "##:##:##";
 const DATE_TIME: &str = "####-##-##T##:##:##";
 
-/// Whether `text` is `form` with a digit for each `#`. Seconds end at 59: a leap second has no place in any of these types.
+/// Whether `text` is `form` with a digit for each `#`.
 fn has_form(text: &str, form: &str) -> bool {
     let alike = |(letter, wanted): (u8, u8)| if wanted == b'#' { letter.is_ascii_digit() } else { letter == wanted };
-    text.len() == form.len() && text.bytes().zip(form.bytes()).all(alike) && !(form.ends_with(TIME) && text.ends_with("60"))
+    text.len() == form.len() && text.bytes().zip(form.bytes()).all(alike)
 }
 
 /// What stands before a fraction of one to nine digits and `zone`, and the fraction.
@@ -107,6 +107,18 @@ mod tests {
         assert_eq!(instant("2300-01-01T00:00:00Z", Unit::Nanos), None, "beyond 64 bits");
     }
 
+    /// C49, as in SQL.
+    #[test]
+    fn a_leap_second_is_the_first_instant_of_the_next_minute() {
+        let new_year = instant("2017-01-01T00:00:00Z", Unit::Millis);
+
+        assert_eq!(instant("2016-12-31T23:59:60Z", Unit::Millis), new_year);
+        assert_eq!(instant("2017-01-01T00:59:60.25+01:00", Unit::Millis), new_year.map(|at| at + 250));
+        assert_eq!(local("2016-12-31T23:59:60", Unit::Millis), new_year);
+        assert_eq!(time("23:59:60", Unit::Millis), None);
+        assert_eq!(time("23:59:60.5", Unit::Millis), None);
+    }
+
     #[test]
     fn other_forms_are_refused() {
         let wrong = [
@@ -115,7 +127,7 @@ mod tests {
             "2018-10-21 00:00:18Z",
             "2018-10-21t00:00:18z",
             "2018-10-21T00:00:18+0200",
-            "2018-10-21T00:00:60Z",
+            "2018-10-21T00:00:61Z",
             "2018-10-21T24:00:00Z",
             "2018-02-30T00:00:00Z",
             "2018-10-21T00:00:18.Z",
