@@ -56,9 +56,9 @@ stack-tests: prepare ## Tests on a real broker, registry and database; TESTS=nam
 	$(STEP) "build for stack tests" 60 $(CARGO) test $(TESTED) --test stack --no-run
 	$(STEP) "stack tests" 40 .ci/stack-tests $(TESTS)
 
-crash: prepare ## Every fault many times on the real stack, into docs/reliability.md; REPEAT=20 SEED= ONLY="commit.sent" TESTS=crash_matrix
+crash: prepare ## Every fault many times on the real stack, into docs/reliability.md; REPEAT=20 SEED= ONLY="commit.sent" RESUME=1 TESTS=crash_matrix
 	$(STEP) "build for the fault matrix" 60 $(CARGO) test $(TESTED) --test stack --no-run
-	TESTUDO_CRASH_REPEAT=$(or $(REPEAT),20) TESTUDO_CRASH_SEED="$(SEED)" TESTUDO_CRASH_ONLY="$(ONLY)" $(STEP) "fault matrix" 300 .ci/stack-tests $(TESTS)
+	TESTUDO_CRASH_REPEAT=$(or $(REPEAT),20) TESTUDO_CRASH_SEED="$(SEED)" TESTUDO_CRASH_ONLY="$(ONLY)" TESTUDO_CRASH_RESUME="$(RESUME)" $(STEP) "fault matrix" 300 .ci/stack-tests $(TESTS)
 
 bench: prepare ## Measure everything, into docs/performance/report.md; ONLY=throughput,latency RECORDS=5000000 PEERS=/path/to/kit
 	$(if $(if $(ONLY),$(findstring stages,$(ONLY)),all),$(STEP) "micro-benchmarks" 30 $(BENCH) --bench stages --bench gate -- --warm-up-time 1 --measurement-time 3 --noplot)

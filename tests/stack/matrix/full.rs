@@ -3,7 +3,7 @@
 //! `TESTUDO_CRASH_REPEAT` is how often each kill point is hit at least; a case hits it [`HITS`] times on one tenant.
 //! `TESTUDO_CRASH_SEED` is the seed of the first case of each fault (the next one's is one more) and of the order,
 //! `TESTUDO_CRASH_ONLY` a part of a fault's name, or several with commas between. With the three of a line of the output a case is
-//! repeated.
+//! repeated. `TESTUDO_CRASH_RESUME` goes on where a run of the same three broke off.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +34,7 @@ struct Plan {
     repeat: u64,
     seed: u64,
     only: String,
+    is_resumed: bool,
 }
 
 /// What has been run.
@@ -55,7 +56,8 @@ impl Plan {
             text => text.parse()?,
         };
         let repeat = repeat().ok_or("TESTUDO_CRASH_REPEAT must be a number")?;
-        Ok(Self { repeat, seed, only: std::env::var("TESTUDO_CRASH_ONLY").unwrap_or_default() })
+        let is_resumed = std::env::var("TESTUDO_CRASH_RESUME").is_ok_and(|resume| !resume.is_empty());
+        Ok(Self { repeat, seed, only: std::env::var("TESTUDO_CRASH_ONLY").unwrap_or_default(), is_resumed })
     }
 
     /// The kinds asked for: those that can happen here, and those that cannot, with the reason.
@@ -87,14 +89,17 @@ fn matrix(stack: &Stack) -> Result<(), Failed> {
     for (fault, why) in &missing {
         println!("skipped: {fault}: {why}");
     }
-    let cases = plan.cases(&faults);
-    let last_seed = cases.iter().map(|case| case.seed).max().unwrap_or(plan.seed);
-    println!("\n{}: {} cases, each also in {}", plan.command(), cases.len(), csv_path().display());
-    let told = Mutex::new(Told { scorecard: Scorecard::begin()?, number: 0, of: cases.len() });
+    let mut cases = plan.cases(&faults);
+    let (of, last_seed) = (cases.len(), cases.iter().map(|case| case.seed).max().unwrap_or(plan.seed));
+    let scorecard = if plan.is_resumed { Scorecard::resume()? } else { Scorecard::begin()? };
+    cases.retain(|case| !scorecard.cases().any(|told| (told.fault.name(), told.seed) == (case.fault.name(), case.seed)));
+    let resumed = of - cases.len();
+    println!("\n{}: {of} cases, {resumed} of them told before, each also in {}", plan.command(), csv_path().display());
+    let told = Mutex::new(Told { scorecard, number: resumed, of });
     carried_out(stack, &cases, &told)?;
     let scorecard = told.into_inner().unwrap_or_else(PoisonError::into_inner).scorecard;
     let seeds = format!("{} to {last_seed}", plan.seed);
-    let table = scorecard.table(&RunFacts { command: plan.command(), took: started.elapsed(), seeds, missing });
+    let table = scorecard.table(&RunFacts { command: plan.command(), took: started.elapsed(), resumed, seeds, missing });
     println!("{table}");
     if plan.only.is_empty() {
         publish("scorecard", &table)?;

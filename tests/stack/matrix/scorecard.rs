@@ -8,8 +8,9 @@ use std::time::Duration;
 use libtest_mimic::Failed;
 use testudo::stack::versions;
 
-use super::fault::Fault;
+use super::fault::{Fault, HITS};
 use super::trial::{Case, Outcome};
+use super::verdict::Verdict;
 
 /// A case that was run.
 pub struct Line {
@@ -31,6 +32,33 @@ impl Line {
     /// Whether everything was as it should be.
     pub fn is_good(&self) -> bool {
         self.result.as_ref().is_ok_and(|outcome| outcome.verdict.is_clean())
+    }
+
+    /// A line of the CSV file; of what was found it has the beginning.
+    fn read(record: &csv::StringRecord) -> Result<Self, Failed> {
+        let field = |at: usize| record.get(at).unwrap_or_default();
+        let number = |at: usize| field(at).parse::<u64>().map_err(|error| format!("column {at} of {record:?}: {error}"));
+        let fault = Fault::all().into_iter().find(|fault| fault.name() == field(0)).ok_or("a fault of that name is gone")?;
+        let found: Vec<String> = Some(field(14).to_owned()).filter(|finding| !finding.is_empty()).into_iter().collect();
+        let result = match field(3) {
+            "" => Err(found.concat()),
+            _ => Ok(Outcome {
+                verdict: Verdict {
+                    records: number(5)?,
+                    losses: number(6)?,
+                    duplicates: number(7)?,
+                    wrong: number(8)?,
+                    dirty: number(9)?,
+                    stale: number(10)?,
+                    open: number(11)?,
+                    findings: found,
+                },
+                hits: number(3)?,
+                recoveries: field(12).split_whitespace().map(|ms| Ok(Duration::from_millis(ms.parse()?))).collect::<Result<_, Failed>>()?,
+                instances: field(4).parse()?,
+            }),
+        };
+        Ok(Self { case: Case { fault, seed: number(2)?, hits: HITS }, took: Duration::from_millis(number(13)?), result })
     }
 
     /// What was wrong; empty when nothing was.
@@ -67,6 +95,19 @@ impl Scorecard {
         Ok(Self { csv, lines: Vec::new() })
     }
 
+    /// Goes on where a run broke off: what its file tells counts.
+    pub fn resume() -> Result<Self, Failed> {
+        let told = csv::Reader::from_path(csv_path())?.records().map(|record| Line::read(&record?)).collect::<Result<Vec<_>, Failed>>()?;
+        let mut scorecard = Self::begin()?;
+        told.into_iter().try_for_each(|line| scorecard.add(line))?;
+        Ok(scorecard)
+    }
+
+    /// The cases so far.
+    pub fn cases(&self) -> impl Iterator<Item = Case> {
+        self.lines.iter().map(|line| line.case)
+    }
+
     /// Adds a line, at once in the file too.
     pub fn add(&mut self, line: Line) -> Result<(), Failed> {
         let (name, step, seed) = (line.case.fault.name(), line.case.fault.step(), line.case.seed);
@@ -100,12 +141,13 @@ impl Scorecard {
         let records: u64 = outcomes.iter().map(|outcome| outcome.verdict.records).sum();
         let hits: u64 = outcomes.iter().map(|outcome| outcome.hits).sum();
         let mut text = format!(
-            "Written by `{}` on {}; {}. {hits} faults in {} cases over {records} records in {} min; {} cases bad. Seeds: {}.{}\n\n",
+            "Written by `{}` on {}; {}. {hits} faults in {} cases over {records} records in {} min{}; {} cases bad. Seeds: {}.{}\n\n",
             run.command,
             chrono::Utc::now().format("%Y-%m-%d"),
             machine_and_versions(),
             self.lines.len(),
             run.took.as_secs().div_ceil(60),
+            if run.resumed > 0 { format!(", after a run that broke off behind {} of the cases", run.resumed) } else { String::new() },
             self.bad(),
             run.seeds,
             run.missing.iter().map(|(fault, why)| format!(" Not run: {fault} ({why}).")).collect::<String>(),
@@ -131,6 +173,8 @@ pub struct RunFacts {
     pub command: String,
     /// How long it was.
     pub took: Duration,
+    /// Cases of a run before that broke off.
+    pub resumed: usize,
     /// The seeds of its cases.
     pub seeds: String,
     /// Kinds of fault that could not happen here, and why.
