@@ -260,7 +260,7 @@ fn exit_of(fault: &TenantFault) -> Exit {
             WorkerFault::Process(ProcessFault::Branch(BranchFault::Store(fault))) => of_store(fault),
             WorkerFault::Process(_) => Exit::Failure,
         },
-        TenantFault::Panicked(_) => Exit::Failure,
+        TenantFault::Panicked(_) | TenantFault::Stuck => Exit::Failure,
     }
 }
 

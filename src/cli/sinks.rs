@@ -109,7 +109,7 @@ impl Sinks {
         let clock = SystemClock::shared();
         let client_id = format!("testudo-{}-sinks", config.instance);
         let timeout = config.engine.transaction_timeout();
-        let broker = Cluster::new(config.kafka.clone(), client_id, timeout, clock.clone(), around.runtime.clone()).keeping_admin();
+        let broker = Cluster::new(config.kafka.clone(), client_id, timeout, clock.clone(), around.runtime.clone());
         let shared = Arc::new(Shared {
             broker: Arc::new(broker),
             clock,

@@ -16,7 +16,7 @@ use super::status::{Status, WorkerState};
 use super::worker::{Worker, WorkerFault};
 use crate::avro::Gate;
 use crate::avro::registry::RegistryFault;
-use crate::clock::SharedClock;
+use crate::clock::{Deadline, SharedClock};
 use crate::kafka::{Broker, Reaction};
 use crate::store::{StateStore, StoreFault};
 use crate::tenant::Tenant;
@@ -29,6 +29,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 const LONG_LIFE: Duration = Duration::from_secs(60);
 /// So many short-lived starts in a row, after faults of our own, and the tenant is given up.
 const FRUITLESS_STARTS_MAX: usize = 8;
+/// When one worker has ended, the others have so long: longer than all that they may wait for on the way.
+const END_WITHIN: Duration = Duration::from_secs(120);
 /// Step in which a stop is noticed while pausing.
 const STOP_STEP: Duration = Duration::from_millis(50);
 
@@ -72,6 +74,12 @@ pub enum TenantFault {
     /// A worker panicked.
     #[error("a worker panicked: {0}; this is a defect of testudo, the committed state is not affected")]
     Panicked(String),
+    /// A worker does not end, so nothing can start in its place.
+    #[error(
+        "a worker has not ended within {} s after another one: restart the process, the committed state is not affected",
+        END_WITHIN.as_secs()
+    )]
+    Stuck,
 }
 
 /// A running tenant.
@@ -182,9 +190,13 @@ impl<B: Broker> Supervisor<B> {
                 }
             }
         }
+        let mut until = None;
         while threads.iter().any(|thread| !thread.is_finished()) {
             if self.is_stopped() || threads.iter().any(JoinHandle::is_finished) {
                 stop.store(true, Ordering::Relaxed);
+                if until.get_or_insert_with(|| Deadline::after(&*parts.clock, END_WITHIN)).is_over(&*parts.clock) {
+                    return Err(TenantFault::Stuck);
+                }
             }
             parts.clock.sleep(STOP_STEP / 5);
         }
@@ -248,7 +260,8 @@ fn kind(fault: &TenantFault) -> Kind {
         TenantFault::Worker(
             WorkerFault::Restore(RestoreFault::Refused { .. } | RestoreFault::Ahead { .. })
             | WorkerFault::Producer(NoProducer::Fenced { .. }),
-        ) => Kind::Operators,
+        )
+        | TenantFault::Stuck => Kind::Operators,
         TenantFault::Worker(WorkerFault::Process(ProcessFault::Branch(BranchFault::Store(fault)))) => of_store(fault),
         TenantFault::Worker(WorkerFault::Process(_)) | TenantFault::Panicked(_) => Kind::Ours,
     }

@@ -1,8 +1,10 @@
 //! What all rdkafka clients share: logs into `tracing`, and the signs of doubt about a transaction coordinator (EOS-8).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -23,6 +25,45 @@ use crate::clock::{Clock, SystemClock};
 const QUIET: Duration = Duration::from_secs(10);
 /// At most so many different troubles are remembered.
 const TOLD_MAX: usize = 64;
+
+/// How long a member's client may take to close: a healthy one needs less, brokers or not.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The client of a group's member. Dropped, it is closed on a thread of its own, and left behind there when that does not end: librdkafka
+/// waits without a bound, and who waits with it starts nothing again. Another client may take its place in the group at once.
+pub struct MemberClient(Option<BaseConsumer<Callbacks>>);
+
+impl MemberClient {
+    /// Takes a client that is to be a member.
+    pub fn new(client: BaseConsumer<Callbacks>) -> Self {
+        Self(Some(client))
+    }
+}
+
+impl Deref for MemberClient {
+    type Target = BaseConsumer<Callbacks>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for MemberClient {
+    fn drop(&mut self) {
+        let (told, ended) = mpsc::channel::<()>();
+        let client = self.0.take();
+        let close = move || {
+            drop(client);
+            drop(told);
+        };
+        // Without a thread for it the client is closed here.
+        if thread::Builder::new().name("kafka close".into()).spawn(close).is_ok()
+            && ended.recv_timeout(CLOSE_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout)
+        {
+            tracing::warn!(within_s = CLOSE_WITHIN.as_secs(), "a member's client does not close and is left behind");
+        }
+    }
+}
 
 /// The callbacks of one client. librdkafka calls them only while the owner polls.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::BaseProducer;
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::topic_partition_list::Offset;
 
 use super::client::{Callbacks, list_of};
@@ -27,7 +27,7 @@ use crate::planted::Bug;
 /// What the broker decides under KIP-848: `group.consumer.session.timeout.ms` and its like there.
 const BROKERS_OWN: [&str; 3] = ["partition.assignment.strategy", "heartbeat.interval.ms", "session.timeout.ms"];
 
-/// A kept admin client that has not answered for so long is replaced.
+/// A kept client that has not answered for so long is replaced.
 const KEPT_WAIT: Duration = Duration::from_secs(2);
 
 /// A Kafka cluster reached through librdkafka.
@@ -37,11 +37,13 @@ pub struct Cluster {
     transaction_timeout: Duration,
     clock: SharedClock,
     runtime: tokio::runtime::Handle,
-    /// Where the admin client is kept between questions, the client.
-    kept: Option<Mutex<Option<Admin>>>,
+    /// Keeps the client that topics are described with: one for each question would be a connection each. It asks the controller that it
+    /// knows, so one whose controller is away makes place for a new one.
+    kept: Mutex<Option<Asker>>,
 }
 
-type Admin = AdminClient<DefaultClientContext>;
+/// Asks without rdkafka's `AdminClient`, which when it is dropped waits for a thread that looks up every 100 ms.
+type Asker = BaseProducer<Callbacks>;
 
 impl Cluster {
     /// A cluster by its settings; nothing is connected yet. `runtime` serves the admin client.
@@ -52,13 +54,7 @@ impl Cluster {
         clock: SharedClock,
         runtime: tokio::runtime::Handle,
     ) -> Self {
-        Self { settings, client_id: client_id.into(), transaction_timeout, clock, runtime, kept: None }
-    }
-
-    /// Describes topics with one client that it keeps, instead of one for each question: for who asks every few seconds. A client asks the
-    /// controller that it knows, so one whose controller is away makes place for a new one.
-    pub fn keeping_admin(self) -> Self {
-        Self { kept: Some(Mutex::default()), ..self }
+        Self { settings, client_id: client_id.into(), transaction_timeout, clock, runtime, kept: Mutex::default() }
     }
 
     fn consumer_config(&self) -> ClientConfig {
@@ -154,12 +150,11 @@ impl Cluster {
     /// # Errors
     /// When the broker does not say.
     pub fn group_members(&self, group: &str, wait: Duration) -> Result<Vec<String>, Failure> {
-        ffi::group_members(self.admin()?.inner(), group, wait)
+        ffi::group_members(self.asker()?.client(), group, wait)
     }
 
-    fn admin(&self) -> Result<Admin, Failure> {
-        let config = self.settings.client(&self.client_id);
-        config.create().map_err(|error| Failure::of("make an admin client", &error))
+    fn asker(&self) -> Result<Asker, Failure> {
+        make(&self.settings.client(&self.client_id), "make a client to ask with")
     }
 }
 
@@ -222,23 +217,23 @@ impl Broker for Cluster {
 
     fn describe(&self, topics: &[Arc<str>], wait: Duration) -> Result<Vec<TopicDescription>, Failure> {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        let Some(kept) = &self.kept else { return ffi::describe_topics(self.admin()?.inner(), &names, wait) };
-        let taken = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let keep = |admin| *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(admin);
-        if let Some(admin) = taken
-            && let Ok(found) = ffi::describe_topics(admin.inner(), &names, wait.min(KEPT_WAIT))
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = kept().take();
+        if let Some(asker) = taken
+            && let Ok(found) = ffi::describe_topics(asker.client(), &names, wait.min(KEPT_WAIT))
         {
-            keep(admin);
+            *kept() = Some(asker);
             return Ok(found);
         }
-        let admin = self.admin()?;
-        let found = ffi::describe_topics(admin.inner(), &names, wait)?;
-        keep(admin);
+        let asker = self.asker()?;
+        let found = ffi::describe_topics(asker.client(), &names, wait)?;
+        *kept() = Some(asker);
         Ok(found)
     }
 
     fn create(&self, topics: &[NewTopic], wait: Duration) -> Result<(), Failure> {
-        let admin = self.admin()?;
+        let config = self.settings.client(&self.client_id);
+        let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| Failure::of("make an admin client", &error))?;
         let wanted: Vec<ClientNewTopic<'_>> = topics
             .iter()
             .map(|topic| {

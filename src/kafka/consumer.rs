@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
-use super::client::{Callbacks, give_up, leave, list_of, take_in};
+use super::client::{Callbacks, MemberClient, give_up, leave, list_of, take_in};
 use super::ffi::{self, FetchQueue, Fetched};
 use super::holding::Holding;
 use super::ownership::Roster;
@@ -39,7 +39,7 @@ pub struct Member {
     fetched: FetchQueue,
     /// The group's name, where it may leave a partition without an owner.
     watched: Option<String>,
-    client: BaseConsumer<Callbacks>,
+    client: MemberClient,
     /// A rebalance that was handed out and not answered yet; the client cannot close before it is.
     unanswered: Option<Rebalance>,
     holding: Holding,
@@ -65,6 +65,7 @@ impl Member {
         let no_queue = || Failure::new(Reaction::Stop, "make a consumer", "no queue");
         let fetched = FetchQueue::new(client.client()).ok_or_else(no_queue)?;
         let watched = manners.watched.map(str::to_owned);
+        let client = MemberClient::new(client);
         subscribe(&client, topics)?;
         let (holding, topics) = (Holding::default(), topics.to_vec());
         let is_in_silence = manners.is_silent;

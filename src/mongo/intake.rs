@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use super::rows::SinkFault;
 use crate::clock::{Clock, Deadline};
-use crate::kafka::client::{Callbacks, leave, list_of};
+use crate::kafka::client::{Callbacks, MemberClient, leave, list_of};
 use crate::kafka::consumer::{Runs, join_again};
 use crate::kafka::ffi::{self, FetchQueue};
 use crate::kafka::ownership::Watch;
@@ -50,7 +50,7 @@ pub(super) struct Intake {
     // Before the client: a queue must not outlive it.
     fetched: FetchQueue,
     group: String,
-    client: BaseConsumer<Callbacks>,
+    client: MemberClient,
     rebalances: Vec<Rebalance>,
     /// The last of them, until it is acted on: the client cannot close before that.
     unanswered: Option<Rebalance>,
@@ -94,7 +94,7 @@ impl Intake {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
         let no_queue = || Failure::new(Reaction::Rejoin, format!("join {group}"), "no queue");
         let fetched = FetchQueue::new(client.client()).ok_or_else(no_queue)?;
-        let group = group.to_owned();
+        let (group, client) = (group.to_owned(), MemberClient::new(client));
         client.subscribe(&names).map_err(|error| Failure::of(format!("subscribe to {}", names.join(", ")), &error))?;
         let (topics, watch) = (topics.to_vec(), Watch::new(PATIENCE));
         let mut uncommitted_reader = kafka.client(client_id);
