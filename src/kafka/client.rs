@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -16,6 +15,7 @@ use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use super::bounded::within;
 use super::port::Rebalance;
 use super::position::TopicPartition;
 use super::reaction::is_refusal;
@@ -29,8 +29,8 @@ const TOLD_MAX: usize = 64;
 /// How long a member's client may take to close: a healthy one needs less, brokers or not.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The client of a group's member. Dropped, it is closed on a thread of its own, and left behind there when that does not end: librdkafka
-/// waits without a bound, and who waits with it starts nothing again. Another client may take its place in the group at once.
+/// The client of a group's member. Dropped, it is closed [within a bound](super::bounded) or left behind: who waits for it starts nothing
+/// again. Another client may take its place in the group at once.
 pub struct MemberClient(Option<BaseConsumer<Callbacks>>);
 
 impl MemberClient {
@@ -50,16 +50,8 @@ impl Deref for MemberClient {
 
 impl Drop for MemberClient {
     fn drop(&mut self) {
-        let (told, ended) = mpsc::channel::<()>();
         let client = self.0.take();
-        let close = move || {
-            drop(client);
-            drop(told);
-        };
-        // Without a thread for it the client is closed here.
-        if thread::Builder::new().name("kafka close".into()).spawn(close).is_ok()
-            && ended.recv_timeout(CLOSE_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout)
-        {
+        if within(CLOSE_WITHIN, "kafka close", move || drop(client)).is_none() {
             tracing::warn!(within_s = CLOSE_WITHIN.as_secs(), "a member's client does not close and is left behind");
         }
     }

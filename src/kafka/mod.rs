@@ -14,6 +14,7 @@ pub mod port;
 pub mod roster;
 pub mod transaction;
 
+mod bounded;
 pub mod client;
 pub mod cluster;
 pub mod consumer;

@@ -194,7 +194,8 @@ pub trait TransactionalProducer: Send {
     fn drain(&mut self, wait: Duration) -> Result<(), Failure>;
 
     /// Puts positions into the transaction (EOS-2).
-    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Self::Group, wait: Duration) -> Result<(), Failure>;
+    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Arc<Self::Group>, wait: Duration)
+    -> Result<(), Failure>;
 
     /// Commits. `Retry` means: the outcome is open and the same call may be repeated.
     fn commit(&mut self, wait: Duration) -> Result<(), Failure>;

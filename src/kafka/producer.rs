@@ -3,12 +3,14 @@
 //! Two of rdkafka's waits are stepped around: `commit_transaction` waits in steps of 100 ms unless the queue was drained
 //! before, and `abort_transaction` waits for delivery reports that only polling serves, so both poll here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
+use super::bounded::within;
 use super::client::Callbacks;
 use super::consumer::positions_list;
 use super::ffi::{self, ProduceQueue};
@@ -21,6 +23,8 @@ use crate::clock::{Deadline, SharedClock};
 const QUEUED_MAX: usize = 16_384;
 /// Then until so few are left: brokers have work meanwhile.
 const QUEUED_MIN: usize = QUEUED_MAX / 2;
+/// What librdkafka may take longer than it was told to before it counts as stuck.
+const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// One wait for the client between polls of its event queue.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -28,7 +32,7 @@ const STEP: Duration = Duration::from_millis(50);
 pub struct TxnProducer {
     // Before the client: its topics must not outlive it.
     queue: ProduceQueue,
-    client: BaseProducer<Callbacks>,
+    client: Arc<BaseProducer<Callbacks>>,
     transactional_id: String,
     clock: SharedClock,
     /// Records that may be queued or under way: those that were when it was looked at last, and all since.
@@ -37,7 +41,7 @@ pub struct TxnProducer {
 
 impl TxnProducer {
     pub(super) fn new(client: BaseProducer<Callbacks>, transactional_id: &str, clock: SharedClock) -> Self {
-        Self { queue: ProduceQueue::default(), client, transactional_id: transactional_id.to_owned(), clock, queued: 0 }
+        Self { queue: ProduceQueue::default(), client: Arc::new(client), transactional_id: transactional_id.to_owned(), clock, queued: 0 }
     }
 
     fn attempted(&self, what: &str) -> String {
@@ -149,11 +153,20 @@ impl TransactionalProducer for TxnProducer {
         }
     }
 
-    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Self::Group, wait: Duration) -> Result<(), Failure> {
-        let list = positions_list(positions)?;
-        self.client
-            .send_offsets_to_transaction(&list, group, wait)
-            .map_err(|error| self.failed("send positions into the transaction", &error))
+    fn send_positions(
+        &mut self,
+        positions: &[(TopicPartition, Position)],
+        group: &Arc<Self::Group>,
+        wait: Duration,
+    ) -> Result<(), Failure> {
+        const WHAT: &str = "send positions into the transaction";
+        let (client, list, group) = (self.client.clone(), positions_list(positions)?, group.clone());
+        let send = move || client.send_offsets_to_transaction(&list, &group, wait);
+        match within(wait + ANSWER_MARGIN, "kafka positions", send) {
+            Some(answer) => answer.map_err(|error| self.failed(WHAT, &error)),
+            // The client takes no other call until this one ends. Nothing asks for the transaction's end, so it comes to nothing.
+            None => Err(Failure::timed_out(Reaction::ReplaceProducer, self.attempted(WHAT), wait)),
+        }
     }
 
     fn commit(&mut self, wait: Duration) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! A transactional producer on the model. It repeats requests by itself for a while, as librdkafka does, and knows when it was in doubt.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use testudo::clock::Deadline;
@@ -248,7 +249,7 @@ impl TransactionalProducer for ModelProducer {
         })
     }
 
-    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Membership, wait: Duration) -> Result<(), Failure> {
+    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Arc<Membership>, wait: Duration) -> Result<(), Failure> {
         let attempted = "send positions into the transaction";
         let deadline = self.link.deadline(wait);
         self.register(&Target::Group, deadline)?;
@@ -259,7 +260,8 @@ impl TransactionalProducer for ModelProducer {
             self.is_in_doubt |= loss != Loss::None;
             let (now, session) = (self.link.shared.now(), self.session());
             if let Loss::Late(delay) = loss {
-                let late = Late::Positions { id: self.id.clone(), session, membership: group.clone(), positions: positions.to_vec() };
+                let late =
+                    Late::Positions { id: self.id.clone(), session, membership: Membership::clone(group), positions: positions.to_vec() };
                 self.link.shared.cluster().send_late(now, delay, late);
             }
             if matches!(loss, Loss::None | Loss::Answer) {
