@@ -1,8 +1,7 @@
 //! A bound for calls of librdkafka that have none: they are made on a thread of their own, which is left behind when they do not end.
 //!
-//! What is seen to need it: `rd_kafka_send_offsets_to_transaction` waits for an answer that is dropped when it comes to a transaction that
-//! has failed meanwhile (librdkafka 2.12.1, `rd_kafka_txn_handle_TxnOffsetCommit`: a coordinator was killed); closing a member's client
-//! waits for rebalances and for every partition's fetcher.
+//! `rd_kafka_send_offsets_to_transaction` was seen to wait for ever when a group's coordinator was killed (librdkafka 2.12.1); closing a
+//! member's client waits for rebalances and for every partition's fetcher (docs/adr/0022-bounded-calls.md).
 
 use std::sync::mpsc;
 use std::thread;
