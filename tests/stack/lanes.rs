@@ -16,7 +16,7 @@ use crate::Test;
 /// So many of the slowest tests are told.
 const SLOWEST: usize = 20;
 /// Where the machine was busier, in percent, no test is begun beside those that have to be.
-const BUSY_MAX: u64 = 80;
+const BUSY_MAX: u64 = 75;
 /// For so long: what a test costs shows only after its start.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(3);
 

@@ -85,7 +85,7 @@ const LONG: &[&[Test]] =
 const LONG_CALM: &[&[Test]] = &[damage::TESTS, mishaps::TESTS];
 
 /// So many of the calm ones at a time, unless `--test-threads` says otherwise; they wait more than they work.
-const CALM_THREADS: RangeInclusive<usize> = 3..=10;
+const CALM_THREADS: RangeInclusive<usize> = 3..=8;
 /// One by one.
 const ONE: RangeInclusive<usize> = 1..=1;
 

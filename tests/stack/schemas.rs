@@ -220,8 +220,9 @@ fn every_kind(stack: &Stack, policy: &str) -> Result<(), Failed> {
     let recursive = job.register(&job.topic("recursive"), &recursive)?;
     send_datum(&job, 0, recursive, &[text("a"), long(TIME_MS), long(2_900), long(0)].concat())?;
     send(&job, 0, SchemaId(987_654), false, 2_900)?;
-    // Deleted for good: what its id still says is the registry's matter, and the audit must see it as the engine did.
-    let gone = job.register(&job.topic("gone"), &SECOND.replace("site", "place"))?;
+    // Deleted for good: what its id still says is the registry's matter, and the audit must see it as the engine did. Nobody else may
+    // register the same, which has the same id there.
+    let gone = job.register(&job.topic("gone"), &SECOND.replace("site", &format!("place_{policy}")))?;
     for query in ["", "?permanent=true"] {
         delete(&job, &format!("{}-value{query}", job.topic("gone")))?;
     }
