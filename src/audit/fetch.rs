@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 use super::AuditError;
 use super::facts::InputRecord;
 use crate::clock::{Deadline, SystemClock};
-use crate::kafka::client::{Callbacks, list_of};
+use crate::kafka::client::{Callbacks, learn, list_of};
 use crate::kafka::ffi::{FetchQueue, Fetched};
 use crate::kafka::poison::is_poison;
 use crate::kafka::{Offset, Poison, Settings, TopicPartition};
@@ -97,7 +97,11 @@ impl Fetcher {
     pub fn assign<'p>(&self, starts: impl IntoIterator<Item = (&'p TopicPartition, i64)>) -> Result<(), AuditError> {
         let mut list = TopicPartitionList::new();
         let failed = |error: KafkaError| AuditError::kafka("assign partitions".into(), &error);
+        let mut learned: Option<&Arc<str>> = None;
         for (partition, from) in starts {
+            if learned.replace(&partition.topic) != Some(&partition.topic) {
+                learn(&self.consumer, &partition.topic);
+            }
             let start = if from > 0 { ListOffset::Offset(from) } else { ListOffset::Beginning };
             list.add_partition_offset(&partition.topic, partition.partition, start).map_err(failed)?;
         }
@@ -260,7 +264,11 @@ fn go_on(
 /// [`AuditError::Kafka`] when the settings cannot be used.
 pub fn consumer(settings: &Settings, group: &str, isolation: &str, bounds: &[(&str, &str)]) -> Result<BaseConsumer<Callbacks>, AuditError> {
     let mut config = settings.client("testudo-audit");
-    config.set("check.crcs", "true");
+    config
+        .set("check.crcs", "true")
+        // An audit reads what is there: it waits for no more (500 ms for each end otherwise), nor a second when its queue was full.
+        .set("fetch.wait.max.ms", "10")
+        .set("fetch.queue.backoff.ms", "2");
     for (key, value) in bounds {
         config.set(*key, *value);
     }

@@ -132,6 +132,7 @@ fn read_within<R: TopicReader>(
             return Err(Failure::timed_out(Reaction::Retry, format!("read {partition} to its end"), READ_WITHIN));
         }
     }
+    reader.stop()?;
     let Some(last) = last else { return Ok(None) };
     serde_json::from_slice(&last).map(Some).map_err(|error| {
         let why = format!("its last record is not Testudo's ({error}): somebody else writes to it, or a newer version did");
@@ -139,7 +140,7 @@ fn read_within<R: TopicReader>(
     })
 }
 
-/// Answers the same as [`read`] to one who asks every few seconds: it keeps what it has read, and makes clients only for what is new.
+/// Answers the same as [`read`] to one who asks every few seconds: it keeps its client and what it has read.
 pub struct Follower<B: Broker> {
     broker: Arc<B>,
     clock: SharedClock,
@@ -150,8 +151,7 @@ pub struct Follower<B: Broker> {
 /// What one topic said up to a position.
 struct Known<R> {
     topic: TopicId,
-    /// For bounds alone: a reader that has started fetches for ever.
-    bounds: R,
+    reader: R,
     until: Position,
     standing: Standing,
 }
@@ -173,16 +173,16 @@ impl<B: Broker> Follower<B> {
         };
         let mut known = match before.filter(|known| known.topic == described.id) {
             Some(known) => known,
-            None => Known { topic: described.id, bounds: self.broker.reader()?, until: Position(0), standing: Standing::default() },
+            None => Known { topic: described.id, reader: self.broker.reader()?, until: Position(0), standing: Standing::default() },
         };
         let partition = TopicPartition::new(self.topic.clone(), 0);
-        let bounds = known.bounds.bounds(&partition, WAIT)?;
+        let bounds = known.reader.bounds(&partition, WAIT)?;
         if known.until > bounds.high {
             (known.until, known.standing) = (Position(0), Standing::default());
         }
         let new = Watermarks { low: known.until.max(bounds.low), ..bounds };
         let last = match new.low < new.high {
-            true => read_within(&mut self.broker.reader()?, &*self.clock, &partition, new)?,
+            true => read_within(&mut known.reader, &*self.clock, &partition, new)?,
             false => None,
         };
         match last {

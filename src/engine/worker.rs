@@ -21,7 +21,7 @@ use crate::avro::frame::SchemaId;
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
 use crate::kafka::ownership::Watch;
-use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, Run, TopicPartition};
+use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, Run, TopicPartition, TopicReader};
 use crate::planted::Bug;
 use crate::store::StoreFault;
 
@@ -358,7 +358,7 @@ impl<B: Broker> Worker<B> {
 
     /// A bounded part of the first restore in line.
     fn restore(&mut self) -> Result<(), WorkerFault> {
-        let Some(restore) = self.restores.front_mut() else { return Ok(()) };
+        let Some(restore) = self.restores.front_mut() else { return Ok(self.reader.stop()?) };
         let deadline = Deadline::after(&*self.clock, IDLE_WAIT);
         loop {
             failpoint::at("restore.step");

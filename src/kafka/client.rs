@@ -26,6 +26,9 @@ const QUIET: Duration = Duration::from_secs(10);
 /// At most so many different troubles are remembered.
 const TOLD_MAX: usize = 64;
 
+/// How long a topic's leaders are waited for before partitions are assigned by hand: so long it takes without asking.
+const LEARN_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long a member's client may take to close: a healthy one needs less, brokers or not.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -221,6 +224,14 @@ pub fn leave(consumer: &BaseConsumer<Callbacks>, unanswered: Option<Rebalance>) 
         if let Err(error) = answered {
             tracing::debug!(%error, "rebalance not answered while closing");
         }
+    }
+}
+
+/// Has a client learn who leads a topic's partitions before they are assigned by hand. About a topic that an assignment is the first to
+/// name, librdkafka asks once a second (`rd_kafka_1s_tmr_cb`); what is not learned here it finds out then.
+pub fn learn(consumer: &BaseConsumer<Callbacks>, topic: &str) {
+    if let Err(error) = consumer.fetch_metadata(Some(topic), LEARN_WITHIN) {
+        tracing::debug!(topic, %error, "leaders of a topic's partitions not known yet");
     }
 }
 

@@ -27,6 +27,9 @@ use crate::planted::Bug;
 /// What the broker decides under KIP-848: `group.consumer.session.timeout.ms` and its like there.
 const BROKERS_OWN: [&str; 3] = ["partition.assignment.strategy", "heartbeat.interval.ms", "session.timeout.ms"];
 
+/// The group of readers, which they never join.
+const READERS: &str = "testudo-restore";
+
 /// A kept client that has not answered for so long is replaced.
 const KEPT_WAIT: Duration = Duration::from_secs(2);
 
@@ -117,11 +120,27 @@ impl Cluster {
     }
 
     fn bare_consumer(&self, group: &str, isolation: &str) -> Result<BaseConsumer<Callbacks>, Failure> {
+        make(&self.bare_config(group, isolation), "make a reader")
+    }
+
+    fn bare_config(&self, group: &str, isolation: &str) -> ClientConfig {
         let mut config = self.consumer_config();
         config.remove("partition.assignment.strategy");
         // librdkafka needs a group name to consume; assigned by hand, it never joins.
         config.set("group.id", group).set("isolation.level", isolation).set("enable.partition.eof", "true");
-        make(&config, "make a reader")
+        config
+    }
+
+    /// A reader of a topic that is read on and on, whose end is waited for at the broker.
+    ///
+    /// # Errors
+    /// When the settings cannot be used.
+    pub fn follower(&self) -> Result<PartitionReader, Failure> {
+        self.make_reader(&self.bare_config(READERS, isolation(Bug::UncommittedRestore)))
+    }
+
+    fn make_reader(&self, config: &ClientConfig) -> Result<PartitionReader, Failure> {
+        Ok(PartitionReader::new(make(config, "make a reader")?, self.bare_consumer("testudo-bounds", "read_uncommitted")?))
     }
 
     /// Where a group stands, without taking part in it; nothing where it has no position.
@@ -209,10 +228,10 @@ impl Broker for Cluster {
     }
 
     fn reader(&self) -> Result<PartitionReader, Failure> {
-        Ok(PartitionReader::new(
-            self.bare_consumer("testudo-restore", isolation(Bug::UncommittedRestore))?,
-            self.bare_consumer("testudo-bounds", "read_uncommitted")?,
-        ))
+        let mut config = self.bare_config(READERS, isolation(Bug::UncommittedRestore));
+        // A client asks a broker one thing at a time: the next partition waits for the answer about the end of the last one.
+        config.set("fetch.wait.max.ms", "10");
+        self.make_reader(&config)
     }
 
     fn describe(&self, topics: &[Arc<str>], wait: Duration) -> Result<Vec<TopicDescription>, Failure> {
@@ -256,3 +275,7 @@ impl Broker for Cluster {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -89,12 +89,19 @@ impl Member {
         self.holding.check(member.as_deref(), matches!(self.unanswered, Some(Rebalance::Lost(_))), attempted)
     }
 
+    /// Events that have not been served yet.
+    pub(super) fn waiting(&self) -> usize {
+        ffi::waiting(self.client.client())
+    }
+
     /// Serves rebalances and errors. Records come through [`FetchQueue`]; one that was fetched before its partition was
     /// forwarded there comes here, and first.
     fn serve_events(&mut self, polled: &mut Polled, runs: &mut Runs) -> Result<(), Failure> {
         for _ in 0..EVENTS_MAX {
             match self.client.poll(Duration::ZERO) {
-                None => break,
+                // Without time rdkafka says so after an event that it handles itself, such as a line of the client's log.
+                None if self.waiting() == 0 => break,
+                None => {}
                 Some(Ok(message)) => runs.push(&message),
                 Some(Err(error)) => note_trouble(&mut polled.troubles, error)?,
             }

@@ -61,6 +61,26 @@ pub fn membership<C: ClientContext>(client: &Client<C>) -> Option<(String, i32)>
     }
 }
 
+/// Events, and messages of partitions without a queue of their own, that wait for a consumer's owner.
+pub fn waiting<C: ClientContext>(client: &Client<C>) -> usize {
+    // SAFETY: the handle is valid while the client lives; the queue is only a reference, given back at once.
+    unsafe {
+        let queue = c::rd_kafka_queue_get_consumer(client.native_ptr());
+        if queue.is_null() {
+            return 0;
+        }
+        let waiting = c::rd_kafka_queue_length(queue);
+        c::rd_kafka_queue_destroy(queue);
+        waiting
+    }
+}
+
+/// Waits until a client has heard from a broker, at most for so long. Whether it has.
+pub fn has_connected<C: ClientContext>(client: &Client<C>, wait: Duration) -> bool {
+    // SAFETY: the handle is valid while the client lives.
+    unsafe { c::rd_kafka_controllerid(client.native_ptr(), millis(wait)) >= 0 }
+}
+
 /// A queue of fetched messages, taken in batches: half the CPU of rdkafka's poll per message (docs/performance).
 ///
 /// Partitions are forwarded to it one by one as they are assigned; the consumer's own queue, still polled by the owner, then

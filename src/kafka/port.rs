@@ -218,6 +218,9 @@ pub trait TopicReader: Send {
     /// Starts reading `partition` at `position`, leaving any other.
     fn start(&mut self, partition: &TopicPartition, position: Position) -> Result<(), Failure>;
 
+    /// Ends reading: until then the partition is fetched, its end waited for, and what comes is held in memory.
+    fn stop(&mut self) -> Result<(), Failure>;
+
     /// Waits up to `wait` for records of the current partition; `position` in the answer moves past control records too.
     fn read(&mut self, records_max: usize, wait: Duration) -> Result<Read, Failure>;
 }

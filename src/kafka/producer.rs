@@ -25,6 +25,8 @@ const QUEUED_MAX: usize = 16_384;
 const QUEUED_MIN: usize = QUEUED_MAX / 2;
 /// What librdkafka may take longer than it was told to before it counts as stuck.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+/// How long a broker is waited for before transactions are initialised, which waits by itself, in longer steps.
+const CONNECT_WAIT: Duration = Duration::from_millis(500);
 /// One wait for the client between polls of its event queue.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -111,6 +113,10 @@ impl TransactionalProducer for TxnProducer {
     type Group = ConsumerGroupMetadata;
 
     fn init(&mut self, wait: Duration) -> Result<(), Failure> {
+        // Without a connection librdkafka looks for the coordinator only 500 ms later (`rd_kafka_txn_coord_query`).
+        if !ffi::has_connected(self.client.client(), CONNECT_WAIT.min(wait)) {
+            tracing::debug!(transactional_id = self.transactional_id, "no broker has answered yet");
+        }
         self.client.init_transactions(wait).map_err(|error| self.failed("initialise transactions", &error))
     }
 

@@ -4,13 +4,14 @@
 //! the last stable offset below records that are committed already (KAFKA-10167). Control records and aborted data are
 //! not delivered, so the end is recognised by the client's position, which moves past them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
-use super::client::Callbacks;
+use super::client::{Callbacks, learn};
 use super::consumer::{Runs, sort_poll_error};
 use super::poison::is_poison;
 use super::port::{Read, TopicReader, Watermarks};
@@ -22,11 +23,13 @@ pub struct PartitionReader {
     reader: BaseConsumer<Callbacks>,
     bounds: BaseConsumer<Callbacks>,
     current: Option<(TopicPartition, Position)>,
+    /// The topic whose leaders the client was told to learn last.
+    learned: Option<Arc<str>>,
 }
 
 impl PartitionReader {
     pub(super) fn new(reader: BaseConsumer<Callbacks>, bounds: BaseConsumer<Callbacks>) -> Self {
-        Self { reader, bounds, current: None }
+        Self { reader, bounds, current: None, learned: None }
     }
 }
 
@@ -41,12 +44,21 @@ impl TopicReader for PartitionReader {
 
     fn start(&mut self, partition: &TopicPartition, position: Position) -> Result<(), Failure> {
         let attempted = || format!("read {partition} from {position}");
+        if self.learned.as_ref() != Some(&partition.topic) {
+            learn(&self.reader, &partition.topic);
+            self.learned = Some(partition.topic.clone());
+        }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.partition, ListOffset::Offset(position.0))
             .map_err(|error| Failure::of(attempted(), &error))?;
         self.reader.assign(&list).map_err(|error| Failure::of(attempted(), &error))?;
         self.current = Some((partition.clone(), position));
         Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Failure> {
+        let Some((partition, _)) = self.current.take() else { return Ok(()) };
+        self.reader.unassign().map_err(|error| Failure::of(format!("end reading {partition}"), &error))
     }
 
     fn read(&mut self, records_max: usize, wait: Duration) -> Result<Read, Failure> {

@@ -115,7 +115,7 @@ impl Topics for KafkaTopics {
             return if self.may_create { self.create().and(Err(missing)) } else { Err(missing) };
         }
         let partition = TopicPartition::new(self.verdicts.clone(), 0);
-        let mut reader = self.cluster.reader()?;
+        let mut reader = self.cluster.follower()?;
         let bounds = reader.bounds(&partition, ANSWER_WAIT)?;
         if bounds.low > Position(0) {
             return Err(deleted_from(&partition));

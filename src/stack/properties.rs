@@ -113,7 +113,7 @@ log.retention.ms=-1
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 share.coordinator.state.topic.num.partitions=1
-group.initial.rebalance.delay.ms=0
+group.initial.rebalance.delay.ms=100
 group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
 ";

@@ -54,6 +54,10 @@ impl TopicReader for Log {
         Ok(())
     }
 
+    fn stop(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn read(&mut self, records_max: usize, _: Duration) -> Result<Read, Failure> {
         let mut run = RunBuilder::new(TopicPartition::new("changelog", 0));
         for (key, value) in self.records.iter().skip(self.position).take(records_max) {

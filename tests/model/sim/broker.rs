@@ -86,6 +86,11 @@ impl TopicReader for ModelReader {
         Ok(())
     }
 
+    fn stop(&mut self) -> Result<(), Failure> {
+        self.current = None;
+        Ok(())
+    }
+
     fn read(&mut self, records_max: usize, wait: Duration) -> Result<Read, Failure> {
         let Some((partition, from)) = self.current.clone() else {
             return Err(Failure::new(Reaction::Stop, "read a changelog", "no partition was started"));
