@@ -17,7 +17,7 @@ use super::value::Value;
 use crate::tenant::expression::Compiler;
 
 /// Texts that the audit must know, and give the engine's values for.
-const KNOWN: [&str; 107] = [
+const KNOWN: [&str; 118] = [
     "i < 2000",
     "i + 1",
     "i + i",
@@ -54,6 +54,17 @@ const KNOWN: [&str; 107] = [
     "coalesce(f, 20.1) BETWEEN 20.1 AND 30.0",
     "CASE coalesce(f, 1.5) WHEN 20.1 THEN 1 ELSE 2 END",
     "nullif(f, 20.1)",
+    "greatest(f, 0.1) > 20.1",
+    "least(f, 100.5) = 20.1",
+    "greatest(f, d) > 20.1",
+    "f IN (20.1, d)",
+    "CASE WHEN b THEN f ELSE 0.1 END > 20.1",
+    "CASE WHEN b THEN 0.1 ELSE f END = 20.1",
+    "CASE WHEN b THEN 0.1 WHEN i > 0 THEN coalesce(f, 0.3) END BETWEEN 20.1 AND 30.0",
+    "CASE WHEN b THEN f ELSE d END > 20.1",
+    "CASE WHEN b THEN d ELSE f END = 20.1",
+    "CASE WHEN b THEN f END > 20.1",
+    "CASE WHEN f > 0 THEN 20.1 ELSE 1.5 END = 20.1",
     "nullif(f, 1.5) > 20.1",
     "b OR f > 1 / 0",
     "d IN (1, 2.5, NULL)",

@@ -252,7 +252,7 @@ impl Compiler<'_, '_> {
         Ok((of_left, of_right))
     }
 
-    /// What is compared, compiled as `typed`: a call over a 32-bit column and constants is of 32 bits against constants (C75).
+    /// What is compared, compiled as `typed`: a call or `CASE` over a 32-bit column and constants is of 32 bits against constants (C75).
     fn narrow(&mut self, expr: &ast::Expr, typed: Typed, is_against_constants: bool) -> Result<Typed, Unaudited> {
         if !is_against_constants || typed.kind != Type::Double {
             return Ok(typed);
@@ -264,24 +264,33 @@ impl Compiler<'_, '_> {
         let function = match expr {
             ast::Expr::Nested(inner) => return self.in_32_bits(inner),
             ast::Expr::Function(function) => function,
+            ast::Expr::Case { operand, conditions, else_result, .. } => {
+                let Some(results) = self.all_in_32_bits(results(conditions, else_result.as_deref()))? else { return Ok(None) };
+                return self.case_of(operand.as_deref(), conditions, results).map(Some);
+            }
             _ => return Ok(None),
         };
         let name = function.name.to_string().to_lowercase();
-        if !matches!(name.as_str(), "coalesce" | "nvl" | "ifnull" | "nullif") {
+        if !matches!(name.as_str(), "coalesce" | "nvl" | "ifnull" | "nullif" | "greatest" | "least") {
             return Ok(None);
         }
-        let mut arguments = Vec::new();
-        for argument in argument_exprs(function)? {
-            let typed = match self.in_32_bits(argument)? {
-                Some(call) => call,
-                None => self.expr(argument)?,
+        let arguments = self.all_in_32_bits(argument_exprs(function)?)?;
+        arguments.map(|arguments| call(&name, arguments)).transpose()
+    }
+
+    /// Values of which one has a column, if all are of 32 bits once their constants are.
+    fn all_in_32_bits(&mut self, values: Vec<&ast::Expr>) -> Result<Option<Vec<Typed>>, Unaudited> {
+        let mut all = Vec::with_capacity(values.len());
+        for value in values {
+            let typed = match self.in_32_bits(value)? {
+                Some(narrowed) => narrowed,
+                None => self.expr(value)?,
             };
-            let gives_way = typed.kind == Type::Double && typed.expr.is_constant();
-            arguments.push(if gives_way { convert(typed, Type::Float)? } else { typed });
+            all.push(rounded(typed, Type::Float)?);
         }
-        let is_real = arguments.iter().all(|argument| argument.kind == Type::Float);
-        let has_column = !arguments.iter().all(|argument| argument.expr.is_constant());
-        (is_real && has_column).then(|| call(&name, arguments)).transpose()
+        let is_real = all.iter().all(|value| matches!(value.kind, Type::Float | Type::Null));
+        let has_column = !all.iter().all(|value| value.expr.is_constant());
+        Ok((is_real && has_column).then_some(all))
     }
 
     fn arithmetic(&mut self, left: &ast::Expr, operator: Arithmetic, right: &ast::Expr) -> Result<Typed, Unaudited> {
@@ -310,6 +319,7 @@ impl Compiler<'_, '_> {
         let value = self.expr(inner)?;
         let items: Vec<Typed> = list.iter().map(|item| self.expr(item)).collect::<Result<_, _>>()?;
         let value = self.narrow(inner, value, items.iter().all(|item| item.expr.is_constant()))?;
+        let items: Vec<Typed> = items.into_iter().map(|item| rounded(item, value.kind)).collect::<Result<_, _>>()?;
         let kind = items.iter().try_fold(value.kind, |kind, item| meet(&Typed { expr: value.expr.clone(), kind }, item))?;
         let items = items.into_iter().map(|item| Ok(convert(item, kind)?.expr)).collect::<Result<_, Unaudited>>()?;
         let found = Expr::In(Box::new(convert(value, kind)?.expr), items);
@@ -331,6 +341,12 @@ impl Compiler<'_, '_> {
         conditions: &[ast::CaseWhen],
         otherwise: Option<&ast::Expr>,
     ) -> Result<Typed, Unaudited> {
+        let results = results(conditions, otherwise).into_iter().map(|result| self.expr(result)).collect::<Result<_, _>>()?;
+        self.case_of(operand, conditions, results)
+    }
+
+    /// A `CASE` with these results: one for each condition, and what comes otherwise if that is given.
+    fn case_of(&mut self, operand: Option<&ast::Expr>, conditions: &[ast::CaseWhen], results: Vec<Typed>) -> Result<Typed, Unaudited> {
         let wanted: Vec<Typed> = conditions.iter().map(|when| self.expr(&when.condition)).collect::<Result<_, _>>()?;
         let operand = match operand {
             Some(operand) => {
@@ -339,18 +355,16 @@ impl Compiler<'_, '_> {
             }
             None => None,
         };
+        let mut results = results.into_iter();
         let mut whens = Vec::with_capacity(conditions.len());
-        for (when, wanted) in conditions.iter().zip(wanted) {
+        for ((when, wanted), result) in conditions.iter().zip(wanted).zip(results.by_ref()) {
             let condition = match &operand {
                 Some(operand) => compare(Comparison::Equal, operand.clone(), wanted)?,
                 None => must_be_condition(&when.condition, wanted)?,
             };
-            whens.push((condition, self.expr(&when.result)?));
+            whens.push((condition, result));
         }
-        let otherwise = match otherwise {
-            Some(otherwise) => self.expr(otherwise)?,
-            None => Typed { expr: Expr::Literal(Value::Null), kind: Type::Null },
-        };
+        let otherwise = results.next().unwrap_or(Typed { expr: Expr::Literal(Value::Null), kind: Type::Null });
         let unknown = || Unaudited("a CASE of several types".into());
         let kind = whens.iter().try_fold(otherwise.kind, |kind, (_, result)| types::common(kind, result.kind)).ok_or_else(unknown)?;
         let whens =
@@ -392,6 +406,17 @@ impl Compiler<'_, '_> {
     fn arguments(&mut self, function: &ast::Function) -> Result<Vec<Typed>, Unaudited> {
         argument_exprs(function)?.into_iter().map(|argument| self.expr(argument)).collect()
     }
+}
+
+/// A constant of 64 bits that meets a value of 32 is rounded to that (C75).
+fn rounded(constant: Typed, to_meet: Type) -> Result<Typed, Unaudited> {
+    let gives_way = to_meet == Type::Float && constant.kind == Type::Double && constant.expr.is_constant();
+    if gives_way { convert(constant, Type::Float) } else { Ok(constant) }
+}
+
+/// What a `CASE` may come to, in the order of its branches.
+fn results<'e>(conditions: &'e [ast::CaseWhen], otherwise: Option<&'e ast::Expr>) -> Vec<&'e ast::Expr> {
+    conditions.iter().map(|when| &when.result).chain(otherwise).collect()
 }
 
 /// A call's plain arguments.

@@ -22,7 +22,7 @@ pub const TESTS: &[Test] = &[
     ("one_failing_tenant_leaves_the_other_running", two_tenants),
 ];
 
-const RECORDS: u64 = 20_000;
+const RECORDS: u64 = 8_000;
 
 fn end_to_end(stack: &Stack) -> Result<(), Failed> {
     let job = Job::zoo(stack, 4)?;

@@ -104,6 +104,15 @@ fn c75_a_constant_may_be_written_in_any_way() {
         ("coalesce(temperature, 0.0) BETWEEN 20.1 AND 20.1", true),
         ("nullif(temperature, 20.1) IS NULL", true),
         ("nullif(temperature, 0.0) > 20.1", false),
+        ("greatest(temperature, 0.0) > 20.1", false),
+        ("least(temperature, 100.5) = 20.1", true),
+        ("CASE WHEN humidity > 1000 THEN 0.0 ELSE temperature END > 20.1", false),
+        ("CASE WHEN humidity < 1000 THEN temperature ELSE 0.0 END > 20.1", false),
+        ("CASE WHEN humidity > 1000 THEN 0.0 ELSE coalesce(temperature, 0.0) END IN (20.1, 3.5)", true),
+        ("CASE WHEN humidity > 1000 THEN temperature ELSE 20.1 END = CAST(20.1 AS DOUBLE)", true),
+        ("temperature IN (20.1, humidity)", true),
+        // Of 64 bits, since one of its results is.
+        ("CASE WHEN humidity > 1000 THEN temperature ELSE humidity * 0 + CAST(20.1 AS DOUBLE) END = 20.1", true),
         ("CAST(temperature AS DOUBLE) > 20.1", true),
     ] {
         assert_eq!(holds(condition, &rows(1, &[])), [Some(expected)], "{condition}");

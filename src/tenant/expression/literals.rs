@@ -1,7 +1,7 @@
 //! Fits constants to the columns that they are compared with, where DataFusion would change the column instead.
 //!
 //! - A `real` column against `20.1`: DataFusion widens both to double, and the float 20.1 is then larger than the double 20.1. The
-//!   constant is made a float (C75). So are those inside of `coalesce(temperature, 0.0)` where that is compared with constants.
+//!   constant is made a float (C75). So are those inside of `coalesce(temperature, 0.0)`, `greatest`, `CASE` where that is compared with constants.
 //! - A timestamp column against a text or a date: DataFusion turns both into nanoseconds, which end in 2262; a column in milliseconds can
 //!   hold the year 9999. The constant is made a timestamp of microseconds (C39). One that lies between two of the column's units is put
 //!   to the side of it that the comparison asks for: DataFusion would cut it off, and so take the unit before for equal.
@@ -122,28 +122,37 @@ impl Fitting<'_> {
         Expr::ScalarFunction(call)
     }
 
-    /// A call over a `real` column and constants, made `real` where it is compared with constants.
+    /// A call or `CASE` over a `real` column and constants, made `real` where it is compared with constants.
     fn narrow(&self, value: Expr, is_against_constants: bool) -> Expr {
         match value {
-            Expr::ScalarFunction(call)
-                if is_against_constants
-                    && matches!(call.name(), "coalesce" | "nvl" | "nullif")
-                    && call.args.iter().any(Expr::any_column_refs) =>
-            {
-                let real = Some(DataType::Float32);
-                let args: Vec<Expr> = call.args.iter().map(|arg| self.fit_to(self.narrow(arg.clone(), true), &real)).collect();
-                match args.iter().all(|arg| self.type_of(arg) == real) {
-                    true => Expr::ScalarFunction(ScalarFunction::new_udf(call.func, args)),
-                    false => Expr::ScalarFunction(call),
-                }
-            }
+            Expr::ScalarFunction(call) if is_against_constants && is_one_of_its_arguments(&call) => match self.made_real(&call.args) {
+                Some(args) => Expr::ScalarFunction(ScalarFunction::new_udf(call.func, args)),
+                None => Expr::ScalarFunction(call),
+            },
+            Expr::Case(case) if is_against_constants => match self.made_real(&results(&case)) {
+                Some(results) => with_results(case, results),
+                None => Expr::Case(case),
+            },
             other => other,
         }
     }
 
-    /// The type, if it can be told before coercion.
+    /// These with their constants made `real`, if one of them has a column and all are `real` then.
+    fn made_real(&self, values: &[Expr]) -> Option<Vec<Expr>> {
+        let real = Some(DataType::Float32);
+        let fitted: Vec<Expr> = values.iter().map(|value| self.fit_to(self.narrow(value.clone(), true), &real)).collect();
+        let is_real = fitted.iter().all(|value| is_null(value) || self.type_of(value) == real);
+        (is_real && values.iter().any(Expr::any_column_refs)).then_some(fitted)
+    }
+
+    /// The type, if it can be told before coercion. That of a `CASE` is its first result's, whatever the others are.
     fn type_of(&self, expression: &Expr) -> Option<DataType> {
-        expression.get_type(self.schema).ok()
+        let of = expression.get_type(self.schema).ok()?;
+        let is_its = |result: &Expr| is_null(result) || self.type_of(result).as_ref() == Some(&of);
+        match expression {
+            Expr::Case(case) if !results(case).iter().all(is_its) => None,
+            _ => Some(of),
+        }
     }
 
     fn fit_to(&self, operand: Expr, to: &Option<DataType>) -> Expr {
@@ -211,6 +220,27 @@ fn unit_before(constant: &Expr, of: &Option<DataType>) -> Option<ScalarValue> {
         TimeUnit::Millisecond => before(1_000).map(|before| ScalarValue::TimestampMillisecond(Some(before), zone.clone())),
         TimeUnit::Microsecond | TimeUnit::Nanosecond => None,
     }
+}
+
+/// Whether a call comes to one of its arguments.
+fn is_one_of_its_arguments(call: &ScalarFunction) -> bool {
+    matches!(call.name(), "coalesce" | "nvl" | "nullif" | "greatest" | "least")
+}
+
+/// What a `CASE` may come to, in the order of its branches.
+fn results(case: &Case) -> Vec<Expr> {
+    let of_branches = case.when_then_expr.iter().map(|(_, then)| then);
+    of_branches.chain(&case.else_expr).map(|result| (**result).clone()).collect()
+}
+
+fn with_results(mut case: Case, results: Vec<Expr>) -> Expr {
+    let places = case.when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut case.else_expr);
+    places.zip(results).for_each(|(place, result)| **place = result);
+    Expr::Case(case)
+}
+
+fn is_null(expression: &Expr) -> bool {
+    matches!(expression, Expr::Literal(value, _) if value.is_null())
 }
 
 fn is_constant(expression: &Expr) -> bool {
