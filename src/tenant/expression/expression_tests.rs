@@ -168,6 +168,8 @@ fn c39_the_year_9999_is_compared_without_wrapping() {
         "readable_time > DATE '2025-01-01'",
         "readable_time > to_timestamp('2025-01-01T00:00:00Z')",
         "readable_time BETWEEN '2025-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'",
+        "CASE WHEN steps > 0 THEN readable_time ELSE _time END = '9999-12-31T23:59:59Z'",
+        "CASE WHEN steps < 0 THEN _time ELSE readable_time END >= '9999-12-31T23:59:59Z'",
         "readable_time > _time",
         "(readable_time AT TIME ZONE 'Europe/Helsinki') > '2025-01-01T00:00:00Z'",
     ] {

@@ -1,7 +1,8 @@
 //! Fits constants to the columns that they are compared with, where DataFusion would change the column instead.
 //!
 //! - A `real` column against `20.1`: DataFusion widens both to double, and the float 20.1 is then larger than the double 20.1. The
-//!   constant is made a float (C75). So are those inside of `coalesce(temperature, 0.0)`, `greatest`, `CASE` where that is compared with constants.
+//!   constant is made a float (C75). So are those inside of `coalesce(temperature, 0.0)`, `greatest` and `CASE` where these are compared
+//!   with constants.
 //! - A timestamp column against a text or a date: DataFusion turns both into nanoseconds, which end in 2262; a column in milliseconds can
 //!   hold the year 9999. The constant is made a timestamp of microseconds (C39). One that lies between two of the column's units is put
 //!   to the side of it that the comparison asks for: DataFusion would cut it off, and so take the unit before for equal.
@@ -145,13 +146,11 @@ impl Fitting<'_> {
         (is_real && values.iter().any(Expr::any_column_refs)).then_some(fitted)
     }
 
-    /// The type, if it can be told before coercion. That of a `CASE` is its first result's, whatever the others are.
+    /// The type, if it can be told before coercion. That of a `CASE` cannot: it would be its first result's, whatever the others are.
     fn type_of(&self, expression: &Expr) -> Option<DataType> {
-        let of = expression.get_type(self.schema).ok()?;
-        let is_its = |result: &Expr| is_null(result) || self.type_of(result).as_ref() == Some(&of);
         match expression {
-            Expr::Case(case) if !results(case).iter().all(is_its) => None,
-            _ => Some(of),
+            Expr::Case(_) => self.simplifier.coerce(expression.clone(), self.schema).ok()?.get_type(self.schema).ok(),
+            other => other.get_type(self.schema).ok(),
         }
     }
 
