@@ -24,8 +24,10 @@ const CLUSTER_ID: &str = "dGVzdHVkby1sb2NhbC0wMQ";
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
+/// Java's light compiler alone: the other one takes more than it gives back within minutes.
+const LIGHT_COMPILER: &str = "-XX:TieredStopAtLevel=1";
 /// A light compiler and collector: for processes that do little, it halves the processor time of their start.
-const LIGHT_JVM: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+const LIGHT_JVM: [&str; 2] = [LIGHT_COMPILER, "-XX:+UseSerialGC"];
 
 /// Writes the controller's settings, formats its data folder where it is new, and starts it.
 ///
@@ -62,6 +64,10 @@ pub fn launch_broker(
     let heap = settings.kafka_heap_mib;
     let mut command = java(parts);
     command.args([format!("-Xms{heap}m"), format!("-Xmx{heap}m")]).arg("-XX:+UseG1GC");
+    if settings.fast_failure_settings {
+        // A failure test's broker is short-lived: a quarter of all processor time of some tests.
+        command.arg(LIGHT_COMPILER);
+    }
     service.launch(kafka_server(command, &path))
 }
 
