@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::compare::{Comparison, describe};
-use super::documents;
-use super::facts::{DocumentHashes, ObservedDocument, ObservedWindow, Place, WindowId};
-use super::job::WindowDeclaration;
+use super::facts::{DocumentHashes, ObservedDocument, Place, WindowId};
 use super::report::Kind;
-use super::value::{Value, avro_name};
 use crate::kafka::TopicPartition;
 use crate::tenant::CollectionOf;
 
@@ -28,11 +25,9 @@ impl Comparison<'_> {
 
     /// A window's collection holds the last result of each window: its values, and where they came from.
     fn window_collection(&mut self, name: &str, index: usize, documents: &[ObservedDocument]) {
-        let declared = &self.declaration.windows[index];
         let mut wanted: BTreeMap<u128, Vec<(DocumentHashes, &Place, &WindowId)>> = BTreeMap::new();
         for (id, window) in self.observed.windows.iter().filter(|(id, _)| id.window == index) {
-            let Some((_, last)) = window.results.last() else { continue };
-            let hashes = last_document(declared, id, window);
+            let (Some((_, last)), Some(hashes)) = (window.results.last(), window.document) else { continue };
             wanted.entry(hashes.id).or_default().push((hashes, last, id));
         }
         let is_earlier = |document: &&ObservedDocument| !wanted.contains_key(&document.id_hash) && self.is_from_before(document);
@@ -137,12 +132,4 @@ impl Comparison<'_> {
         }
         set_aside
     }
-}
-
-/// What the document of a window's last result should hold.
-fn last_document(declared: &WindowDeclaration, id: &WindowId, window: &ObservedWindow) -> DocumentHashes {
-    let fields: Vec<(&str, &Value)> = window.last.iter().map(|(name, value)| (&**name, value)).collect();
-    let by: Vec<String> = declared.by.iter().map(|(name, _)| avro_name(name)).collect();
-    let by: Vec<&str> = by.iter().map(String::as_str).collect();
-    documents::result_hashes(&fields, &by, &id.origin)
 }

@@ -81,17 +81,18 @@ fn record_document<'v>(record: &InputRecord, fields: impl Iterator<Item = (&'v s
     document
 }
 
-/// The document of a window's last result: key columns (the first `by` fields), bounds, select columns.
-pub fn result_hashes(fields: &[(&str, &Value)], by: &[&str], origin: &TopicPartition) -> DocumentHashes {
+/// The document of a window's result: key columns, bounds, select columns; `by` are the key columns' declared names.
+pub fn result_hashes(fields: &[(Arc<str>, Value)], by: &[(String, String)], origin: &TopicPartition) -> DocumentHashes {
+    let by: Vec<String> = by.iter().map(|(name, _)| avro_name(name)).collect();
     let mut id = Document::new();
     let mut document = Document::new();
     for (name, value) in fields {
-        if by.contains(name) {
-            id.insert(*name, to_bson(value));
+        if by.iter().any(|by| **by == **name) {
+            id.insert(&**name, to_bson(value));
         } else {
-            document.insert(*name, to_bson(value));
+            document.insert(&**name, to_bson(value));
         }
-        if *name == "window_start" {
+        if &**name == "window_start" {
             id.insert("window", to_bson(value));
         }
     }
@@ -255,8 +256,8 @@ mod tests {
 
     #[test]
     fn a_result_and_its_document_meet() {
-        let (device, start, total) = (Value::text("t1"), Value::timestamp_us(60_000_000), Value::Long(3));
-        let fields = [("dev_id", &device), ("window_start", &start), ("total", &total)];
+        let fields = [("dev_id", Value::text("t1")), ("window_start", Value::timestamp_us(60_000_000)), ("total", Value::Long(3))];
+        let fields = fields.map(|(name, value)| (name.into(), value));
         let origin = TopicPartition::new("in", 0);
         let found = doc! {
             "_id": { "dev-id": "t1", "window": DateTime::from_millis(60_000) },
@@ -265,7 +266,7 @@ mod tests {
             "source": { "topic": "out", "topic_id": "x", "partition": 0, "offset": 5_i64 },
         };
 
-        let expected = result_hashes(&fields, &["dev_id"], &origin);
+        let expected = result_hashes(&fields, &[("dev-id".to_owned(), "\"dev-id\"".to_owned())], &origin);
         let observed = observed_result(&found);
 
         assert_eq!((expected.id, expected.document), (observed.id_hash, observed.hash));

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::history::History;
-use super::value::Value;
 use crate::kafka::TopicPartition;
 
 /// One record of a topic as it was read.
@@ -156,8 +155,8 @@ pub struct Counts {
 pub struct ObservedWindow {
     /// Hashes of all results, in offset order, and where they stand.
     pub results: Vec<(u128, Place)>,
-    /// Values of the last one.
-    pub last: Vec<(Arc<str>, Value)>,
+    /// Hashes of the document that the last one should have become; none where no collection is fed by the window.
+    pub document: Option<DocumentHashes>,
 }
 
 /// A dead letter as it stands in its topic.

@@ -39,6 +39,7 @@ pub struct Outputs<'a> {
     roles: HashMap<Arc<str>, Role>,
     shapes: HashMap<u32, Option<Shape>>,
     collected_alerts: HashSet<usize>,
+    collected_windows: HashSet<usize>,
     observed: Observed,
     words: HashSet<Arc<str>>,
 }
@@ -56,14 +57,19 @@ impl<'a> Outputs<'a> {
         let alerts = declaration.alerts.iter().zip(0..).map(|(alert, index)| (alert.topic.clone(), Role::Alert(index)));
         let windows = declaration.windows.iter().zip(0..).map(|(window, index)| (window.topic.clone(), Role::Window(index)));
         let letters = (dead_letters_topic(&declaration.tenant), Role::DeadLetters);
-        let collected = declaration.collections.iter().filter_map(|collection| match collection.of {
-            CollectionOf::Alert(alert) => Some(alert),
-            _ => None,
-        });
+        let (mut collected_alerts, mut collected_windows) = (HashSet::new(), HashSet::new());
+        for collection in &declaration.collections {
+            match collection.of {
+                CollectionOf::Alert(alert) => collected_alerts.insert(alert),
+                CollectionOf::Window(window) => collected_windows.insert(window),
+                CollectionOf::Source(_) => false,
+            };
+        }
         Self {
             roles: alerts.chain(windows).chain([letters]).collect(),
             shapes: HashMap::new(),
-            collected_alerts: collected.collect(),
+            collected_alerts,
+            collected_windows,
             observed: Observed::default(),
             words: HashSet::new(),
             declaration,
@@ -143,7 +149,8 @@ impl<'a> Outputs<'a> {
 
     fn window(&mut self, index: usize, record: &InputRecord) -> Result<(), String> {
         let fields = self.fields(record)?;
-        let origin = record.header("testudo-origin").and_then(partition_of).ok_or("no header testudo-origin that names topic/partition")?;
+        let origin = record.header("testudo-origin").and_then(|text| partition_of(text, &mut self.words));
+        let origin = origin.ok_or("no header testudo-origin that names topic/partition")?;
         let start = fields.iter().find(|(name, _)| &**name == "window_start").map(|(_, value)| value);
         let Some(Value::Timestamp(start_ns)) = start else {
             return Err("no window_start".into());
@@ -153,10 +160,14 @@ impl<'a> Outputs<'a> {
         let left_out = self.job.windows[index].as_ref().map_or(&[][..], |window| window.left_out.as_slice());
         let audited = fields.iter().filter(|(name, _)| !left_out.iter().any(|left_out| **left_out == **name));
         let hash = result_hash(audited.map(|(name, value)| (&**name, value)), record.timestamp_ms, record.partition.partition);
+        let by = &self.declaration.windows[index].by;
+        let document = self.collected_windows.contains(&index).then(|| documents::result_hashes(&fields, by, &origin));
         let id = WindowId { window: index, origin, start_us, key };
-        let window = self.observed.windows.entry(id).or_insert_with(|| ObservedWindow { results: Vec::new(), last: Vec::new() });
+        // Mostly there are few, and a list grows to four places.
+        let empty = || ObservedWindow { results: Vec::with_capacity(1), document: None };
+        let window = self.observed.windows.entry(id).or_insert_with(empty);
         window.results.push((hash, record.place()));
-        window.last = fields;
+        window.document = document;
         Ok(())
     }
 
@@ -204,7 +215,7 @@ fn frame(record: &InputRecord) -> Option<(u32, &[u8])> {
 }
 
 /// `topic/3`; a topic's name holds no slash.
-fn partition_of(text: &str) -> Option<TopicPartition> {
+fn partition_of(text: &str, words: &mut HashSet<Arc<str>>) -> Option<TopicPartition> {
     let (topic, partition) = text.rsplit_once('/')?;
-    Some(TopicPartition::new(topic, partition.parse().ok()?))
+    Some(TopicPartition::new(word(words, topic), partition.parse().ok()?))
 }

@@ -124,11 +124,8 @@ impl<'w> Outputs<'w> {
                     Some(TopicPartition::new(topic, partition.parse().ok()?))
                 });
                 origin.map(|origin| {
-                    let by: Vec<String> = declared.by.iter().map(|(name, _)| avro_name(name)).collect();
-                    let by: Vec<&str> = by.iter().map(String::as_str).collect();
-                    let named: Vec<(&str, &Value)> = fields.iter().map(|(name, value)| (&**name, value)).collect();
-                    let hashes = result_hashes(&named, &by, &origin);
-                    Wanted { id: window_id(declared, &named), hashes, origin: Some(origin.to_string()), place }
+                    let hashes = result_hashes(&fields, &declared.by, &origin);
+                    Wanted { id: window_id(declared, &fields), hashes, origin: Some(origin.to_string()), place }
                 })
             }
         })
@@ -187,8 +184,8 @@ fn is_newer(document: &ObservedDocument, place: &Place) -> bool {
 }
 
 /// The `_id` that a window's sink gives its document.
-fn window_id(declared: &WindowDeclaration, fields: &[(&str, &Value)]) -> Document {
-    let value = |name: &str| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| *value);
+fn window_id(declared: &WindowDeclaration, fields: &[(Arc<str>, Value)]) -> Document {
+    let value = |name: &str| fields.iter().find(|(field, _)| **field == *name).map(|(_, value)| value);
     let mut id = Document::new();
     for (name, _) in &declared.by {
         match value(&avro_name(name)) {
