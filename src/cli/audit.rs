@@ -142,7 +142,7 @@ fn stored(config: &Config, tenant: &Tenant) -> anyhow::Result<Stored> {
         .context("failed to read the local state; `--no-store` leaves it out")
         .exit(Exit::Damaged)?;
     let whole = contents.progress.into_iter().filter(|(_, progress)| progress.is_whole());
-    let positions = whole.map(|(partition, progress)| (partition, progress.position)).collect();
+    let positions = whole.map(|(partition, progress)| (partition, progress.mark.position.0)).collect();
     Ok(Stored { windows: contents.windows.into_iter().map(stored_key).collect(), positions })
 }
 

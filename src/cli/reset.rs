@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::engine::job::{create_missing, own_topics};
 use crate::engine::standstill::{Standstill, StandstillFault, partitions_of, progress_record, windows_over};
 use crate::kafka::{Broker, Outgoing, Position, TopicDescription, TopicPartition, TopicReader};
-use crate::store::{LoggedProgress, set_aside};
+use crate::store::{LoggedProgress, Swept, set_aside};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -181,9 +181,9 @@ fn progress(site: &Site, positions: &[(TopicPartition, Position)]) -> Vec<Outgoi
         let Some(input) = site.inputs.iter().find(|input| input.name == partition.topic) else { continue };
         for (_, changelog, identity) in windows_over(&site.tenant, &input.name) {
             let logged = LoggedProgress {
-                position: position.0,
+                mark: (*position).into(),
                 stream_time_us: None,
-                swept_until_us: None,
+                swept: Swept::default(),
                 identity: identity.recorded(),
                 input_id: Some(input.id.0.to_string()),
                 whole_from: 0,

@@ -13,8 +13,8 @@ use super::operator::{Site, WAIT, confirm};
 use super::run::load;
 use crate::config::Config;
 use crate::engine::standstill::{Standstill, StandstillFault, last_logged, progress_record, windows_over};
-use crate::kafka::{Broker, Outgoing, Position, TopicPartition, TopicReader};
-use crate::store::LoggedProgress;
+use crate::kafka::{Broker, Mark, Outgoing, Position, TopicPartition, TopicReader};
+use crate::store::{LoggedProgress, Swept};
 use crate::tenant::Generation;
 
 const EXAMPLES: &str = "\
@@ -86,7 +86,7 @@ pub fn run(args: &Args, mut config: Config) -> anyhow::Result<()> {
     }
     let now_ms = site.clock.wall_ms();
     let moved = |(changelog, logged): (TopicPartition, LoggedProgress)| {
-        progress_record(&changelog, &LoggedProgress { position: to.0, ..logged }, now_ms)
+        progress_record(&changelog, &LoggedProgress { mark: to.into(), ..logged }, now_ms)
     };
     let generation = site.tenant.generation().number;
     let mut records: Vec<Outgoing> = logged.into_iter().map(moved).collect();
@@ -127,7 +127,7 @@ fn logged(
     for (window, changelog, identity) in windows_over(&site.tenant, &partition.topic) {
         let changelog = TopicPartition::new(changelog, partition.partition);
         let last = last_logged(reader, &site.clock, &changelog).with_context(|| format!("failed to read {changelog}"))?;
-        let stands_at = last.as_ref().map(|logged| Position(logged.position));
+        let stands_at = last.as_ref().map(|logged| logged.mark.position);
         if stands_at != committed {
             return Err(anyhow!(
                 "{changelog} stands at {stands_at:?}, the group at {committed:?}: mend that first, `testudo run` says how (window {})",
@@ -136,9 +136,9 @@ fn logged(
             .exit(Exit::Incompatible);
         }
         let nothing = LoggedProgress {
-            position: 0,
+            mark: Mark::START,
             stream_time_us: None,
-            swept_until_us: None,
+            swept: Swept::default(),
             identity: identity.fingerprint(),
             input_id: input_id.clone(),
             whole_from: 0,

@@ -7,14 +7,22 @@ use std::time::Duration;
 
 use super::generation;
 use super::job::JobFault;
-use super::restore::{Facts, Restore, RestoreFault};
+use super::restore::{Facts, Restore, RestoreFault, Step};
 use super::status::WorkerState;
 use super::worker::{Stage, Worker, WorkerFault};
+use crate::clock::Deadline;
 use crate::failpoint;
-use crate::kafka::{Broker, GroupConsumer, Reaction, Rebalance, TopicPartition};
+use crate::kafka::{Broker, Failure, GroupConsumer, Reaction, Rebalance, TopicPartition, TopicReader};
 
 /// Wait for the group's positions; longer than a dead owner's transaction lives on a default broker (timeout and sweep, 10 s each).
 const POSITIONS_WAIT: Duration = Duration::from_secs(25);
+/// A restore that does not move for this long is told and begun again: somebody's transaction may hang for ever.
+const RESTORE_STALL_MAX: Duration = Duration::from_secs(60);
+/// So often the group is asked before a state that is ahead of it is believed.
+const AHEAD_ASKED_MAX: u32 = 5;
+/// Restores go on for so long between two polls, and by so many changelog entries at a time.
+const RESTORE_SLICE: Duration = Duration::from_millis(100);
+const RESTORE_ENTRIES_MAX: usize = 20_000;
 
 impl<B: Broker> Worker<B> {
     /// Acts on a rebalance, or notes it until it can be answered.
@@ -54,6 +62,7 @@ impl<B: Broker> Worker<B> {
             self.claims.remove(partition);
             self.status.released(partition);
         }
+        self.tell_owing();
         self.consumer.unassign(partitions)?;
         self.tell_if_running();
         Ok(())
@@ -143,10 +152,12 @@ impl<B: Broker> Worker<B> {
             let low = self.consumer.watermarks(partition, POSITIONS_WAIT)?.low;
             let committed = match committed {
                 // Others may have gone on, and retention after them, between the two answers.
-                Some(before) if before < low => self.consumer.committed(std::slice::from_ref(partition), POSITIONS_WAIT)?.pop().flatten(),
+                Some(before) if before.position < low => {
+                    self.consumer.committed(std::slice::from_ref(partition), POSITIONS_WAIT)?.pop().flatten()
+                }
                 committed => committed,
             };
-            if let Some(committed) = committed.filter(|committed| *committed < low) {
+            if let Some(committed) = committed.map(|mark| mark.position).filter(|committed| *committed < low) {
                 return Err(RestoreFault::Refused {
                     partition: partition.clone(),
                     why: format!(
@@ -171,5 +182,68 @@ impl<B: Broker> Worker<B> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the restore in line has had so much left for too long.
+    fn has_stalled(&mut self, left: u64) -> bool {
+        match &self.stall {
+            Some((before, until)) if *before == left => until.is_over(&*self.clock),
+            _ => {
+                self.stall = Some((left, Deadline::after(&*self.clock, RESTORE_STALL_MAX)));
+                false
+            }
+        }
+    }
+
+    /// A bounded part of the first restore in line.
+    pub(super) fn restore(&mut self) -> Result<(), WorkerFault> {
+        let Some(restore) = self.restores.front_mut() else { return Ok(self.reader.stop()?) };
+        let deadline = Deadline::after(&*self.clock, RESTORE_SLICE);
+        loop {
+            failpoint::at("restore.step");
+            match restore.step(&mut self.reader, &*self.job.store, RESTORE_ENTRIES_MAX, Duration::from_millis(20)) {
+                Ok(Step::Busy) if deadline.is_over(&*self.clock) => {
+                    let (partition, left, entries) = (restore.partition().clone(), restore.remaining(), restore.entries);
+                    self.status.restoring(&partition, entries, left);
+                    if !self.has_stalled(left) {
+                        return Ok(());
+                    }
+                    let attempted = format!("restore {partition}: an open transaction holds its changelog's end back");
+                    return self.react(Failure::timed_out(Reaction::Retry, attempted, RESTORE_STALL_MAX));
+                }
+                Ok(Step::Busy) => {}
+                Ok(Step::Lost(loss)) => return self.record(loss),
+                Ok(Step::Done(task, position)) => {
+                    let (partition, entries) = (restore.partition().clone(), restore.entries);
+                    self.restores.pop_front();
+                    self.stall = None;
+                    self.ahead = self.ahead.take().filter(|(ahead, _)| *ahead != partition);
+                    self.processor.open(&partition, task);
+                    self.tell_owing();
+                    self.status.restored(&partition, entries, position);
+                    failpoint::at("restore.ready");
+                    self.resume(&partition, position)?;
+                    self.tell_if_running();
+                    return Ok(());
+                }
+                Err(fault) => return self.meet(fault),
+            }
+        }
+    }
+
+    /// Meets a restore that cannot go on. A state ahead of the group is believed only when the group says the same again and again: its
+    /// answer may be older than a commit (EOS-9).
+    fn meet(&mut self, fault: RestoreFault) -> Result<(), WorkerFault> {
+        let partition = match fault {
+            RestoreFault::Kafka(failure) => return self.react(failure),
+            RestoreFault::Ahead { ref partition, .. } => partition.clone(),
+            fault => return Err(fault.into()),
+        };
+        let asked = self.ahead.take().filter(|(before, _)| *before == partition).map_or(1, |(_, asked)| asked + 1);
+        if asked >= AHEAD_ASKED_MAX {
+            return Err(fault.into());
+        }
+        self.ahead = Some((partition, asked));
+        self.react(Failure::new(Reaction::Retry, "take a partition up", fault))
     }
 }

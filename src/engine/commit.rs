@@ -16,7 +16,7 @@ use super::status::{Outcome, Status};
 use crate::clock::SharedClock;
 use crate::failpoint;
 use crate::kafka::transaction::{End, Phases, Ready, Waits};
-use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, TopicPartition};
+use crate::kafka::{Broker, Failure, GroupConsumer, Mark, Reaction, TopicPartition};
 use crate::planted::Bug;
 
 /// Within this time fencings are counted together.
@@ -135,7 +135,7 @@ impl<B: Broker> Committer<B> {
         failpoint::at("commit.sent");
         let sent = self.clock.monotonic();
         let mut phases = Phases::default();
-        let end = open.commit(&positions(sealed), || consumer.group(), &mut phases);
+        let end = open.commit(&marks(sealed), || consumer.group(), &mut phases);
         status.phases(sent.saturating_sub(started), &phases);
         Ok(self.ended(end, status))
     }
@@ -186,16 +186,16 @@ impl<B: Broker> Committer<B> {
     }
 }
 
-/// The positions that a sealed epoch commits.
-fn positions(sealed: &SealedEpoch) -> Cow<'_, [(TopicPartition, Position)]> {
-    let mut positions = Cow::Borrowed(&*sealed.positions);
+/// The marks that a sealed epoch commits.
+fn marks(sealed: &SealedEpoch) -> Cow<'_, [(TopicPartition, Mark)]> {
+    let mut marks = Cow::Borrowed(&*sealed.marks);
     if Bug::PositionsOffByOne.is_planted() {
-        positions.to_mut().iter_mut().for_each(|(_, position)| position.0 -= 1);
+        marks.to_mut().iter_mut().for_each(|(_, mark)| mark.position.0 -= 1);
     }
     if Bug::SwappedOffsets.is_planted()
-        && let [(_, first), (_, second), ..] = positions.to_mut().as_mut_slice()
+        && let [(_, first), (_, second), ..] = marks.to_mut().as_mut_slice()
     {
         std::mem::swap(first, second);
     }
-    positions
+    marks
 }

@@ -3,7 +3,7 @@
 //! The state is a copy of what the changelogs say, and both say how far the input is in them. The group says how far it is read. All
 //! three have to agree (EOS-9, EOS-10); where they do not, nothing is guessed, and nothing starts empty unless the operator says so.
 
-use crate::kafka::{Failure, Position, Reaction, TopicPartition, Watermarks};
+use crate::kafka::{Failure, Mark, Position, Reaction, TopicPartition, Watermarks};
 use crate::store::{LoggedProgress, Progress, StoreFault, WindowStoreId, identity};
 
 /// Why a partition cannot be taken up.
@@ -36,14 +36,14 @@ pub enum RestoreFault {
         /// What is ahead: the state, or a changelog.
         what: String,
         /// Where it stands.
-        stored: Position,
+        stored: Mark,
         /// Where the group stands.
-        committed: Option<Position>,
+        committed: Option<Mark>,
     },
 }
 
-fn shown(committed: Option<Position>) -> String {
-    committed.map_or_else(|| "no position".into(), |position| position.to_string())
+fn shown(committed: Option<Mark>) -> String {
+    committed.map_or_else(|| "no position".into(), |mark| mark.to_string())
 }
 
 /// What has to be restored for one window of the partition.
@@ -76,8 +76,8 @@ pub struct Facts {
     pub topic_partitions: i32,
     /// Index of its source.
     pub source: usize,
-    /// The group's committed position.
-    pub committed: Option<Position>,
+    /// The group's committed mark.
+    pub committed: Option<Mark>,
     /// The first position that is still in the log.
     pub low: Position,
     /// The windows over it.
@@ -87,7 +87,7 @@ pub struct Facts {
 impl Facts {
     /// Where the partition goes on.
     pub fn start(&self) -> Position {
-        self.committed.unwrap_or(self.low)
+        self.committed.map_or(self.low, |mark| mark.position)
     }
 }
 
@@ -101,7 +101,7 @@ pub enum Decision {
     /// The state holds records that the group does not count as read.
     Ahead {
         /// Where the state stands.
-        stored: Position,
+        stored: Mark,
     },
     /// Do not go on.
     Refuse(String),
@@ -129,10 +129,10 @@ pub fn decide(facts: &Facts, stored: Option<&Progress>) -> Decision {
             ));
         }
     }
-    let is_ahead = stored.position > facts.committed.map_or(0, |committed| committed.0);
-    let is_level = facts.committed == Some(Position(stored.position));
+    let is_ahead = stored.mark > facts.committed.unwrap_or(Mark::START);
+    let is_level = facts.committed == Some(stored.mark);
     match (is_ahead, is_level && facts.windows.iter().all(|window| known(window).is_some())) {
-        (true, _) => Decision::Ahead { stored: Position(stored.position) },
+        (true, _) => Decision::Ahead { stored: stored.mark },
         (_, true) => Decision::Use,
         _ => Decision::Replay(facts.windows.iter().map(known).collect()),
     }
@@ -178,11 +178,11 @@ impl Facts {
         if let Some(start) = start.filter(|start| *start > whole_from && !plan.loss_is_accepted) {
             return Err(self.refused(cut(plan, start, whole_from)));
         }
-        self.compare(plan, logged.map(|logged| Position(logged.position)))
+        self.compare(plan, logged.map(|logged| logged.mark))
     }
 
-    /// Compares a changelog's last position with the group's.
-    fn compare(&self, plan: &WindowPlan, logged: Option<Position>) -> Result<(), RestoreFault> {
+    /// Compares a changelog's last mark with the group's.
+    fn compare(&self, plan: &WindowPlan, logged: Option<Mark>) -> Result<(), RestoreFault> {
         let (topic, committed) = (&plan.changelog.topic, self.committed);
         let is_excused = (plan.loss_is_accepted && logged < committed) || (plan.is_new && logged.is_none());
         match (logged, committed) {
@@ -200,7 +200,7 @@ impl Facts {
             (logged, _) => Err(RestoreFault::Ahead {
                 partition: self.partition.clone(),
                 what: format!("the changelog {topic}"),
-                stored: logged.unwrap_or(Position(0)),
+                stored: logged.unwrap_or(Mark::START),
                 committed,
             }),
         }

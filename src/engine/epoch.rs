@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::rejection::Rejection;
-use crate::kafka::{Outgoing, Position, TopicPartition};
+use crate::kafka::{Mark, Outgoing, TopicPartition};
 use crate::store::Changes;
 
 /// An epoch being filled.
@@ -25,8 +25,8 @@ pub struct Epoch {
 /// How far a partition has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advance {
-    /// The next offset to read.
-    pub position: Position,
+    /// How far it is when the epoch is committed.
+    pub mark: Mark,
     /// Largest event time admitted, microseconds since 1970.
     pub stream_time_us: Option<i64>,
     /// Largest Kafka timestamp of the epoch's records, milliseconds since 1970 (TIME-3).
@@ -59,8 +59,8 @@ pub struct Counts {
 pub struct SealedEpoch {
     /// Records to produce, in this order.
     pub outgoing: Vec<Outgoing>,
-    /// Positions to commit with them.
-    pub positions: Vec<(TopicPartition, Position)>,
+    /// Marks to commit with them.
+    pub marks: Vec<(TopicPartition, Mark)>,
     /// What the store applies after the commit.
     pub changes: Changes,
     /// How many records went to each partition's changelogs, for their positions.
@@ -74,7 +74,7 @@ pub struct SealedEpoch {
 }
 
 impl Epoch {
-    /// Whether no position has moved.
+    /// Whether no mark has moved.
     pub fn is_empty(&self) -> bool {
         self.advances.is_empty()
     }

@@ -22,7 +22,7 @@ use crate::avro::encode::{EncodeFault, Encoder, avro_name, avro_schema_of};
 use crate::avro::frame::SchemaId;
 use crate::avro::registry::RegistryFault;
 use crate::clock::{Clock, Deadline};
-use crate::kafka::{Broker, Failure, NewTopic, Outgoing, Position, Reaction, TopicDescription, TopicPartition};
+use crate::kafka::{Broker, Failure, Mark, NewTopic, Outgoing, Position, Reaction, TopicDescription, TopicPartition};
 use crate::ledger;
 use crate::store::{StateStore, StoreFault, WindowIdentity, WindowStoreId};
 use crate::tenant::{Tenant, Window};
@@ -188,7 +188,7 @@ impl Job {
             name: dead_letters,
         };
         let processor = Processor::new(admissions.collect(), alerts, windows, dead_letters, self.store.clone());
-        let processor = processor.rebuilding(self.settings.staging.is_some());
+        let processor = processor.rebuilding(self.settings.staging.is_some()).sweeping(self.settings.sweep_max);
         Ok(match self.ledger_schema {
             Some(schema) => processor.with_ledger(ledger::Writer::new(ledger::Author {
                 topic: self.tenant.ledger_topic(),
@@ -214,7 +214,7 @@ impl Job {
     }
 
     /// What a restore has to know about an assigned partition.
-    pub fn facts(&self, partition: &TopicPartition, committed: Option<Position>, low: Position) -> Result<Facts, JobFault> {
+    pub fn facts(&self, partition: &TopicPartition, committed: Option<Mark>, low: Position) -> Result<Facts, JobFault> {
         let unknown = || JobFault::Topology(format!("{partition} was assigned, but its topic is no input of tenant {}", self.tenant.name));
         let source = self.source_of(&partition.topic).ok_or_else(unknown)?;
         let topic = self.topic(&partition.topic).ok_or_else(unknown)?;

@@ -23,7 +23,7 @@ impl<B: Broker> Worker<B> {
         let began = self.clock.monotonic();
         let sealed = SealedEpoch {
             outgoing: self.records_of(&loss),
-            positions: vec![(loss.partition.clone(), loss.position)],
+            marks: vec![(loss.partition.clone(), loss.mark)],
             changes: Changes::default(),
             logged: BTreeMap::new(),
             advances: BTreeMap::new(),
@@ -45,7 +45,7 @@ impl<B: Broker> Worker<B> {
     fn records_of(&self, loss: &Loss) -> Vec<Outgoing> {
         let now_ms = self.clock.wall_ms();
         let windows: Vec<&str> = loss.windows.iter().map(|lost| lost.window.as_str()).collect();
-        let positions = BTreeMap::from([(loss.partition.to_string(), loss.position.0)]);
+        let positions = BTreeMap::from([(loss.partition.to_string(), loss.mark.position.0)]);
         let generation = self.job.tenant.generation().number;
         let detail = json!({ "windows": windows, "old_positions": positions, "generation": generation });
         let told = event(&self.job.tenant, "accept-state-loss", now_ms, &self.job.settings.operator, detail);

@@ -1,6 +1,6 @@
 //! From runs to a sealed epoch: admission, branches and dead letters of one worker, without a broker in sight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::epoch::{Advance, Epoch, SealedEpoch};
 use super::rejection::{DeadLetterTopic, Rejection};
 use crate::avro::frame::SchemaId;
 use crate::failpoint;
-use crate::kafka::{Headers, Offset, Outgoing, Position, Run, TopicPartition};
+use crate::kafka::{Headers, Mark, Offset, Outgoing, Position, Run, TopicPartition};
 use crate::ledger;
 use crate::planted::Bug;
-use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, ScanMax, StateStore, WindowStoreId, keys};
+use crate::store::{ChangelogProgress, Changes, LoggedProgress, Progress, ScanMax, StateStore, Swept, WindowStoreId, keys};
 
 /// A fault of Testudo or its surroundings while processing; nothing of the epoch is lost, it is done again.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +38,8 @@ pub struct Task {
     pub topic_partitions: i32,
     /// Identity of its topic.
     pub topic_id: String,
-    /// The committed position.
-    pub position: Position,
+    /// The committed mark.
+    pub mark: Mark,
     /// Largest event time admitted.
     pub stream_time_us: Option<i64>,
     /// For each window its changelog and where the store keeps it.
@@ -57,8 +57,8 @@ pub struct TaskWindow {
     pub progress: ChangelogProgress,
     /// Identity of the declaration, for the changelog.
     pub identity: String,
-    /// Windows that start up to here are closed, reported and gone.
-    pub swept_until_us: Option<i64>,
+    /// Windows that are closed, reported and gone.
+    pub swept: Swept,
 }
 
 /// What a run came to.
@@ -80,6 +80,8 @@ pub struct Processor {
     dead_letters: DeadLetterTopic,
     store: Arc<dyn StateStore>,
     tasks: BTreeMap<TopicPartition, Task>,
+    /// Partitions with closed windows that are still to be swept.
+    owing: BTreeSet<TopicPartition>,
     epoch: Epoch,
     ledger: Option<ledger::Writer>,
     /// Lets out only what comes of windows: the rest was let out by the generation before.
@@ -88,8 +90,8 @@ pub struct Processor {
     sweep: ScanMax,
 }
 
-/// What a small epoch sweeps of closed windows, at most.
-const SWEEP: ScanMax = ScanMax { entries: 20_000, bytes: 32 << 20 };
+/// Bytes of closed windows that an epoch sweeps, at most.
+const SWEEP_BYTES_MAX: usize = 32 << 20;
 
 impl Processor {
     /// A processor with one admission for each source, in their order.
@@ -100,8 +102,20 @@ impl Processor {
         dead_letters: DeadLetterTopic,
         store: Arc<dyn StateStore>,
     ) -> Self {
-        let (tasks, epoch) = (BTreeMap::new(), Epoch::default());
-        Self { admissions, alerts, windows, dead_letters, store, tasks, epoch, ledger: None, is_rebuilding: false, sweep: SWEEP }
+        let (tasks, owing, epoch) = (BTreeMap::new(), BTreeSet::new(), Epoch::default());
+        Self {
+            admissions,
+            alerts,
+            windows,
+            dead_letters,
+            store,
+            tasks,
+            owing,
+            epoch,
+            ledger: None,
+            is_rebuilding: false,
+            sweep: ScanMax { entries: usize::MAX, bytes: SWEEP_BYTES_MAX },
+        }
     }
 
     /// For a generation that is being rebuilt, or not.
@@ -109,9 +123,9 @@ impl Processor {
         Self { is_rebuilding, ..self }
     }
 
-    /// Has epochs sweep so many closed windows at a time, at least.
+    /// Has small epochs sweep at most so many closed windows.
     pub fn sweeping(self, entries: usize) -> Self {
-        Self { sweep: ScanMax { entries, ..SWEEP }, ..self }
+        Self { sweep: ScanMax { entries, ..self.sweep }, ..self }
     }
 
     /// Writes a ledger record with every epoch.
@@ -123,18 +137,54 @@ impl Processor {
     pub fn open(&mut self, partition: &TopicPartition, task: Task) {
         for branch in &mut self.windows {
             if let Some(window) = task.windows.get(&branch.declared().name) {
-                branch.open(partition, window.store, window.changelog.clone(), window.swept_until_us);
+                branch.open(partition, window.store, window.changelog.clone(), window.swept.clone());
             }
         }
         self.tasks.insert(partition.clone(), task);
+        self.look_for_owed(partition);
     }
 
     /// Gives a partition up; the epoch is empty (EOS-5).
     pub fn close(&mut self, partition: &TopicPartition) {
         debug_assert!(!self.epoch.advances.contains_key(partition), "EOS-5: {partition} has an epoch open");
         self.tasks.remove(partition);
+        self.owing.remove(partition);
         for branch in &mut self.windows {
             branch.close(partition);
+        }
+    }
+
+    /// Partitions with closed windows that are still to be swept: the bound of an epoch left them over.
+    pub fn owing(&self) -> &BTreeSet<TopicPartition> {
+        &self.owing
+    }
+
+    /// Notes whether closed windows of a partition are still to be swept.
+    fn look_for_owed(&mut self, partition: &TopicPartition) {
+        let stream_time = self.tasks.get(partition).and_then(|task| task.stream_time_us);
+        let owes = stream_time.is_some_and(|stream_time| self.windows.iter().any(|branch| branch.owes(partition, stream_time)));
+        match owes {
+            true => self.owing.insert(partition.clone()),
+            false => self.owing.remove(partition),
+        };
+    }
+
+    /// Begins an epoch without records, where nothing is open and closed windows are still to be swept.
+    pub fn sweep(&mut self, now: Duration) {
+        if self.epoch.is_empty() && !self.owing.is_empty() {
+            self.epoch.began = Some(now);
+            self.take_owing_in();
+        }
+    }
+
+    /// Takes partitions with closed windows to be swept into the epoch, without a record of theirs: their marks move all the same.
+    fn take_owing_in(&mut self) {
+        for partition in &self.owing {
+            let Some(task) = self.tasks.get(partition).filter(|_| !self.epoch.advances.contains_key(partition)) else { continue };
+            // There is no record to take it from, and stream time is not ahead of those that there were.
+            let latest_ms = task.stream_time_us.map_or(-1, |stream_time| stream_time.div_euclid(1_000));
+            let advance = Advance { mark: task.mark.swept(), stream_time_us: task.stream_time_us, latest_ms, records: 0 };
+            self.epoch.advances.insert(partition.clone(), advance);
         }
     }
 
@@ -219,7 +269,8 @@ impl Processor {
         self.epoch.began.get_or_insert(now);
         let latest_ms = run.timestamps_ms()[..taken].iter().copied().max().unwrap_or(-1);
         let (before_ms, before) = self.epoch.advances.get(&run.partition).map_or((-1, 0), |advance| (advance.latest_ms, advance.records));
-        let advance = Advance { position, stream_time_us, latest_ms: latest_ms.max(before_ms), records: before + taken as u64 };
+        let advance =
+            Advance { mark: position.into(), stream_time_us, latest_ms: latest_ms.max(before_ms), records: before + taken as u64 };
         self.epoch.advances.insert(run.partition.clone(), advance);
     }
 
@@ -236,14 +287,14 @@ impl Processor {
                 stream_time_us,
                 schema_ids: admitted.schema_ids.values(),
             };
-            ledger.took(run, task.position, &taken);
+            ledger.took(run, task.mark.position, &taken);
         }
     }
 
     /// Tells the ledger of records that are to be produced because of records of `origin`.
     fn note(&mut self, origin: &TopicPartition, records: &[Outgoing]) {
         if let (Some(ledger), Some(task)) = (&mut self.ledger, self.tasks.get(origin)) {
-            ledger.produced_all(origin, task.position, records);
+            ledger.produced_all(origin, task.mark.position, records);
         }
     }
 
@@ -259,6 +310,7 @@ impl Processor {
         if self.epoch.is_empty() {
             return Ok(None);
         }
+        self.take_owing_in();
         let mut sweep = self.sweep_max();
         let mut sealed: Vec<(usize, SealedWindows)> = Vec::with_capacity(self.windows.len());
         for index in 0..self.windows.len() {
@@ -272,7 +324,7 @@ impl Processor {
         let epoch = std::mem::take(&mut self.epoch);
         let mut end = SealedEpoch {
             outgoing: epoch.outgoing,
-            positions: epoch.advances.iter().map(|(partition, advance)| (partition.clone(), advance.position)).collect(),
+            marks: epoch.advances.iter().map(|(partition, advance)| (partition.clone(), advance.mark)).collect(),
             changes: Changes::default(),
             logged: BTreeMap::new(),
             advances: epoch.advances,
@@ -294,7 +346,7 @@ impl Processor {
     /// many as it has records, which is what keeps pace where each opens a window, within bounds.
     fn sweep_max(&self) -> ScanMax {
         let records = usize::try_from(self.epoch.counts.records).unwrap_or(usize::MAX);
-        ScanMax { entries: records.clamp(self.sweep.entries, 5 * self.sweep.entries), ..self.sweep }
+        ScanMax { entries: records.clamp(self.sweep.entries, self.sweep.entries.saturating_mul(5)), ..self.sweep }
     }
 
     fn collect(&mut self, window: usize, sealed: SealedWindows, end: &mut SealedEpoch) {
@@ -330,9 +382,9 @@ impl Processor {
             let mut changelogs = BTreeMap::new();
             for (name, window) in &task.windows {
                 let logged = LoggedProgress {
-                    position: advance.position.0,
+                    mark: advance.mark,
                     stream_time_us: advance.stream_time_us,
-                    swept_until_us: swept_until(windows, name, partition),
+                    swept: swept(windows, name, partition),
                     identity: window.identity.clone(),
                     input_id: Some(task.topic_id.clone()),
                     whole_from: window.progress.logged.as_ref().map_or(0, |logged| logged.whole_from),
@@ -346,7 +398,7 @@ impl Processor {
                     headers: Headers::default(),
                 };
                 if let Some(ledger) = ledger {
-                    ledger.produced(partition, task.position, &record);
+                    ledger.produced(partition, task.mark.position, &record);
                 }
                 end.outgoing.push(record);
                 let count = end.logged.entry((partition.clone(), name.clone())).or_default();
@@ -355,12 +407,8 @@ impl Processor {
                 let position = progress.position + *count;
                 changelogs.insert(name.clone(), ChangelogProgress { topic_id: progress.topic_id.clone(), position, logged: Some(logged) });
             }
-            let progress = Progress {
-                topic_id: task.topic_id.clone(),
-                position: advance.position.0,
-                stream_time_us: advance.stream_time_us,
-                changelogs,
-            };
+            let progress =
+                Progress { topic_id: task.topic_id.clone(), mark: advance.mark, stream_time_us: advance.stream_time_us, changelogs };
             end.changes.progress.push((partition.clone(), progress));
         }
     }
@@ -370,7 +418,7 @@ impl Processor {
         for (partition, advance) in &sealed.advances {
             if let Some(task) = self.tasks.get_mut(partition) {
                 task.stream_time_us = advance.stream_time_us;
-                task.position = advance.position;
+                task.mark = advance.mark;
             }
         }
         for ((partition, window), count) in &sealed.logged {
@@ -380,6 +428,9 @@ impl Processor {
         }
         for branch in &mut self.windows {
             branch.settle()?;
+        }
+        for partition in sealed.advances.keys() {
+            self.look_for_owed(partition);
         }
         Ok(())
     }
@@ -397,8 +448,9 @@ impl Processor {
     }
 }
 
-fn swept_until(windows: &[WindowBranch], window: &str, partition: &TopicPartition) -> Option<i64> {
-    windows.iter().find(|branch| branch.declared().name == window)?.swept_until(partition)
+fn swept(windows: &[WindowBranch], window: &str, partition: &TopicPartition) -> Swept {
+    let branch = windows.iter().find(|branch| branch.declared().name == window);
+    branch.and_then(|branch| branch.swept(partition)).cloned().unwrap_or_default()
 }
 
 /// Largest distance between event time and Kafka timestamp among admitted rows, microseconds.

@@ -9,7 +9,7 @@ use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
 use crate::kafka::transaction::{End, Phases, Ready, Waits};
 use crate::kafka::{
-    Broker, Failure, GroupConsumer, Header, NewTopic, Outgoing, Position, Reaction, Rebalance, Run, TopicDescription, TopicPartition,
+    Broker, Failure, GroupConsumer, Header, Mark, NewTopic, Outgoing, Position, Reaction, Rebalance, Run, TopicDescription, TopicPartition,
     TopicReader,
 };
 use crate::tenant::Tenant;
@@ -174,8 +174,8 @@ impl<B: Broker> Copier<'_, B> {
             }
         }
         failpoint::at("rebuild.copying");
-        let positions: Vec<(TopicPartition, Position)> = runs.iter().filter_map(|run| Some((run.partition.clone(), run.end()?))).collect();
-        let end = open.commit(&positions, || consumer.group(), &mut Phases::default());
+        let marks: Vec<(TopicPartition, Mark)> = runs.iter().filter_map(|run| Some((run.partition.clone(), run.end()?.into()))).collect();
+        let end = open.commit(&marks, || consumer.group(), &mut Phases::default());
         failpoint::at("rebuild.copied_some");
         match end {
             End::Committed(ready) => Ok(ready),
@@ -210,7 +210,7 @@ fn answer<C: GroupConsumer>(
             let mut starts = Vec::with_capacity(partitions.len());
             for (partition, committed) in partitions.into_iter().zip(committed) {
                 let low = consumer.watermarks(&partition, WAIT)?.low;
-                starts.push((partition, committed.unwrap_or(low)));
+                starts.push((partition, committed.map_or(low, |mark| mark.position)));
             }
             consumer.assign(&starts)?;
             next.extend(starts.iter().cloned());

@@ -10,16 +10,17 @@
 //! that matches nothing, so a crash in the middle goes on from there.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::processor::{Task, TaskWindow};
-use crate::kafka::{Position, Run, TopicPartition, TopicReader};
+use crate::kafka::{Mark, Position, Run, TopicPartition, TopicReader};
 use crate::planted::Bug;
 use crate::store::keys::{ChangelogKey, read_changelog_key, window_key};
-use crate::store::{ChangelogProgress, Changes, Entry, LoggedProgress, Progress, ScanMax, StateChange, StateStore, StoreFault};
+use crate::store::{ChangelogProgress, Changes, Entry, LoggedProgress, Progress, ScanMax, StateChange, StateStore, StoreFault, Swept};
 
 pub use super::decision::{Decision, Facts, RestoreFault, WindowPlan, decide};
 
@@ -59,7 +60,7 @@ pub struct Loss {
     /// The input partition.
     pub partition: TopicPartition,
     /// Where the group stands.
-    pub position: Position,
+    pub mark: Mark,
     /// The windows.
     pub windows: Vec<LostWindow>,
 }
@@ -88,12 +89,8 @@ impl Restore {
             }
             Decision::Refuse(why) => return Err(RestoreFault::Refused { partition, why }),
         };
-        let unstored = || Progress {
-            topic_id: facts.topic_id.clone(),
-            position: Progress::UNFINISHED,
-            stream_time_us: None,
-            changelogs: BTreeMap::new(),
-        };
+        let unstored =
+            || Progress { topic_id: facts.topic_id.clone(), mark: Progress::UNFINISHED, stream_time_us: None, changelogs: BTreeMap::new() };
         let progress = stored.unwrap_or_else(unstored);
         Ok(Self { facts, progress, pending, replaying: None, replayed_whole: BTreeMap::new(), entries: 0 })
     }
@@ -144,7 +141,7 @@ impl Restore {
             start = bounds.low;
             self.replayed_whole.insert(plan.window.clone(), start);
         }
-        self.progress.position = Progress::UNFINISHED;
+        self.progress.mark = Progress::UNFINISHED;
         let logged = self.progress.changelogs.remove(&plan.window).and_then(|known| known.logged).filter(|_| Some(start) == from);
         let changelog = ChangelogProgress { topic_id: plan.changelog_id.clone(), position: start.0, logged };
         self.progress.changelogs.insert(plan.window.clone(), changelog);
@@ -159,19 +156,27 @@ impl Restore {
 
     /// Removes what the store holds of a window, before a replay from the beginning.
     fn forget(&self, plan: &WindowPlan, store: &dyn StateStore) -> Result<(), StoreFault> {
-        let windows = self.remove_until(plan, i64::MAX, store)?;
+        let windows = self.remove(plan, i64::MIN..=i64::MAX, None, store)?;
         if windows > 0 {
             tracing::warn!(partition = %self.facts.partition, window = plan.window, windows, "local windows were older than the changelog, replaying it whole");
         }
         Ok(())
     }
 
-    /// Removes the windows that start up to `until_us` from the store, in bounded steps. How many there were.
-    fn remove_until(&self, plan: &WindowPlan, until_us: i64, store: &dyn StateStore) -> Result<usize, StoreFault> {
+    /// Removes the windows with these starts from the store, those with keys up to `last` alone where there is one, in bounded steps. How
+    /// many there were.
+    fn remove(
+        &self,
+        plan: &WindowPlan,
+        starts: RangeInclusive<i64>,
+        last: Option<&[u8]>,
+        store: &dyn StateStore,
+    ) -> Result<usize, StoreFault> {
         let partition = self.facts.partition.partition;
         let mut removed = 0;
         loop {
-            let found = store.started_within(plan.store, partition, i64::MIN, until_us, REMOVED_AT_ONCE)?;
+            let mut found = store.started_within(plan.store, partition, *starts.start(), *starts.end(), REMOVED_AT_ONCE)?;
+            found.retain(|entry| last.is_none_or(|last| *entry.key <= *last));
             if found.is_empty() {
                 return Ok(removed);
             }
@@ -251,8 +256,8 @@ impl Restore {
         if was_replayed && !self.facts.windows.is_empty() {
             let logged = self.progress.changelogs.values().filter_map(|changelog| changelog.logged.as_ref()?.stream_time_us);
             self.progress.stream_time_us = logged.max().max(self.progress.stream_time_us);
-            if self.facts.committed.is_some() {
-                self.progress.position = position.0;
+            if let Some(committed) = self.facts.committed {
+                self.progress.mark = committed;
             }
             self.remove_closed(store)?;
             store.apply(Changes { states: Vec::new(), progress: vec![(self.facts.partition.clone(), self.progress.clone())] })?;
@@ -261,14 +266,14 @@ impl Restore {
             let unknown = || ChangelogProgress { topic_id: plan.changelog_id.clone(), position: 0, logged: None };
             let progress = self.progress.changelogs.get(&plan.window).cloned().unwrap_or_else(unknown);
             let changelog: Arc<str> = plan.changelog.topic.clone();
-            let swept_until_us = self.swept_until(plan);
-            (plan.window.clone(), TaskWindow { store: plan.store, changelog, progress, identity: plan.identity.clone(), swept_until_us })
+            let swept = self.swept(plan);
+            (plan.window.clone(), TaskWindow { store: plan.store, changelog, progress, identity: plan.identity.clone(), swept })
         };
         let task = Task {
             source: self.facts.source,
             topic_partitions: self.facts.topic_partitions,
             topic_id: self.facts.topic_id.clone(),
-            position,
+            mark: self.facts.committed.unwrap_or_else(|| position.into()),
             stream_time_us: self.progress.stream_time_us.filter(|_| !Bug::ForgottenStreamTime.is_planted()),
             windows: self.facts.windows.iter().map(window).collect(),
         };
@@ -276,7 +281,7 @@ impl Restore {
         Ok(Step::Done(task, position))
     }
 
-    /// Every changelog's last progress must be the group's position: otherwise some of it is missing (EOS-10).
+    /// Every changelog's last progress must be the group's mark: otherwise some of it is missing (EOS-10).
     fn check_logged(&self) -> Result<(), RestoreFault> {
         for plan in &self.facts.windows {
             let logged = self.progress.changelogs.get(&plan.window).and_then(|changelog| changelog.logged.as_ref());
@@ -287,29 +292,29 @@ impl Restore {
 
     /// What is lost and was not accepted before.
     fn accepted_loss(&self) -> Option<Loss> {
-        let position = self.facts.committed?;
-        let windows: Vec<LostWindow> = self.facts.windows.iter().filter_map(|plan| self.lost(plan, position)).collect();
-        (!windows.is_empty()).then(|| Loss { partition: self.facts.partition.clone(), position, windows })
+        let mark = self.facts.committed?;
+        let windows: Vec<LostWindow> = self.facts.windows.iter().filter_map(|plan| self.lost(plan, mark)).collect();
+        (!windows.is_empty()).then(|| Loss { partition: self.facts.partition.clone(), mark, windows })
     }
 
-    /// What a window's changelog has to say to count as whole up to the group's position, from where it begins; `None` where it does.
-    fn lost(&self, plan: &WindowPlan, position: Position) -> Option<LostWindow> {
+    /// What a window's changelog has to say to count as whole up to the group's mark, from where it begins; `None` where it does.
+    fn lost(&self, plan: &WindowPlan, mark: Mark) -> Option<LostWindow> {
         let changelog = self.progress.changelogs.get(&plan.window).filter(|_| plan.loss_is_accepted)?;
         let begins = self.replayed_whole.get(&plan.window).map_or(0, |start| start.0);
         let known = match &changelog.logged {
-            Some(logged) if logged.position == position.0 && logged.whole_from >= begins => return None,
+            Some(logged) if logged.mark == mark && logged.whole_from >= begins => return None,
             Some(logged) => logged.clone(),
             None if plan.is_new => return None,
             None => LoggedProgress {
-                position: position.0,
+                mark,
                 stream_time_us: None,
-                swept_until_us: None,
+                swept: Swept::default(),
                 identity: plan.identity.clone(),
                 input_id: Some(self.facts.topic_id.clone()),
                 whole_from: 0,
             },
         };
-        let logged = LoggedProgress { position: position.0, whole_from: known.whole_from.max(begins), ..known };
+        let logged = LoggedProgress { mark, whole_from: known.whole_from.max(begins), ..known };
         Some(LostWindow { window: plan.window.clone(), changelog: plan.changelog.clone(), logged })
     }
 
@@ -326,15 +331,20 @@ impl Restore {
     /// Removes windows that were closed and reported before: their tombstones may have been compacted away.
     fn remove_closed(&self, store: &dyn StateStore) -> Result<(), StoreFault> {
         for plan in &self.facts.windows {
-            if let Some(bound) = self.swept_until(plan) {
-                self.remove_until(plan, bound, store)?;
+            let swept = self.swept(plan);
+            if let Some(bound) = swept.until_us {
+                self.remove(plan, i64::MIN..=bound, None, store)?;
+            }
+            if let Some((start_us, key)) = swept.within {
+                self.remove(plan, start_us..=start_us, Some(&key), store)?;
             }
         }
         Ok(())
     }
 
-    fn swept_until(&self, plan: &WindowPlan) -> Option<i64> {
-        self.progress.changelogs.get(&plan.window)?.logged.as_ref()?.swept_until_us
+    fn swept(&self, plan: &WindowPlan) -> Swept {
+        let logged = self.progress.changelogs.get(&plan.window).and_then(|changelog| changelog.logged.as_ref());
+        logged.map(|logged| logged.swept.clone()).unwrap_or_default()
     }
 
     fn refused(&self, why: String) -> RestoreFault {

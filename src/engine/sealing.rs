@@ -69,8 +69,11 @@ fn left_before(ends: impl Iterator<Item = (Position, Option<Position>)>) -> u64 
 }
 
 impl<B: Broker> Worker<B> {
-    /// Whether the open epoch has to be committed now.
+    /// Whether the open epoch has to be committed now. One of closed windows alone is opened where there is nothing else to do.
     pub(super) fn is_sealing_due(&mut self, took_records: bool) -> bool {
+        if !took_records && self.pause_left().is_zero() {
+            self.processor.sweep(self.clock.monotonic());
+        }
         let (settings, epoch) = (&self.job.settings, self.processor.epoch());
         let taken = epoch.counts.records;
         let standing = Standing {
@@ -90,6 +93,11 @@ impl<B: Broker> Worker<B> {
             !is_careful && is_behind(taken, left_before(moving.map(|(partition, position)| (position, consumer.known_end(partition)))))
         };
         is_due(standing, settings, lags)
+    }
+
+    /// Tells which partitions have results of closed windows still to come.
+    pub(super) fn tell_owing(&self) {
+        self.status.owing(self.number, self.processor.owing());
     }
 }
 

@@ -45,9 +45,16 @@ pub struct Settings {
     /// Who runs this process, for records of what flags allow.
     #[serde(skip)]
     pub operator: serde_json::Value,
+    /// Closed windows that a small epoch sweeps, at most; what is left over is swept in the next one. Simulations have it small.
+    #[serde(skip, default = "sweep_max")]
+    pub sweep_max: usize,
     /// Set while a generation is being rebuilt.
     #[serde(skip)]
     pub staging: Option<Arc<Staging>>,
+}
+
+fn sweep_max() -> usize {
+    20_000
 }
 
 impl Default for Settings {
@@ -68,6 +75,7 @@ impl Default for Settings {
             ledger: true,
             start_empty: Vec::new(),
             operator: serde_json::Value::Null,
+            sweep_max: sweep_max(),
             staging: None,
         }
     }

@@ -13,7 +13,7 @@ use super::rejection::header;
 use crate::clock::{Deadline, SharedClock};
 use crate::kafka::transaction::{End, Phases, Ready, Waits};
 use crate::kafka::{
-    Broker, Failure, GroupConsumer, Header, Outgoing, Position, Reaction, Rebalance, TopicDescription, TopicPartition, TopicReader,
+    Broker, Failure, GroupConsumer, Header, Mark, Outgoing, Position, Reaction, Rebalance, TopicDescription, TopicPartition, TopicReader,
 };
 use crate::store::keys::{ChangelogKey, changelog_progress_key, read_changelog_key};
 use crate::store::{LoggedProgress, WindowIdentity};
@@ -87,6 +87,7 @@ impl<B: Broker> Standstill<B> {
                 let committed = self.consumer.committed(&partitions, POSITIONS_WAIT)?;
                 let mut starts = Vec::with_capacity(partitions.len());
                 for (partition, committed) in partitions.into_iter().zip(committed) {
+                    let committed = committed.map(|mark| mark.position);
                     // Paused and never resumed; but the client must be given a place that exists.
                     let bounds = self.consumer.watermarks(&partition, POSITIONS_WAIT)?;
                     starts.push((partition.clone(), committed.unwrap_or(bounds.low).max(bounds.low).min(bounds.high)));
@@ -124,15 +125,17 @@ impl<B: Broker> Standstill<B> {
                 };
             }
         }
-        match open.commit(positions, || self.consumer.group(), &mut Phases::default()) {
+        let marks: Vec<(TopicPartition, Mark)> =
+            positions.iter().map(|(partition, position)| (partition.clone(), (*position).into())).collect();
+        match open.commit(&marks, || self.consumer.group(), &mut Phases::default()) {
             End::Committed(_) | End::CommittedInDoubt => Ok(()),
             End::Aborted(_, failure) => Err(failure),
             // A new producer ends what the old one left open; then the group knows (EOS-7).
             End::Unknown(failure) => {
                 Ready::init(self.broker.producer(transactional_id)?, self.clock.clone(), waits)?;
-                let partitions: Vec<TopicPartition> = positions.iter().map(|(partition, _)| partition.clone()).collect();
+                let partitions: Vec<TopicPartition> = marks.iter().map(|(partition, _)| partition.clone()).collect();
                 let committed = self.consumer.committed(&partitions, POSITIONS_WAIT)?;
-                let wanted = positions.iter().map(|(_, position)| Some(*position));
+                let wanted = marks.iter().map(|(_, mark)| Some(*mark));
                 if committed.into_iter().eq(wanted) { Ok(()) } else { Err(failure) }
             }
         }

@@ -1,6 +1,6 @@
 //! What a tenant's workers tell the outside: metrics, readiness, how far they have come.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -74,13 +74,16 @@ struct Inner {
     restores: HashMap<TopicPartition, (RestoreMetrics, u64)>,
     waiting: HashMap<usize, BTreeMap<TopicPartition, Waiting>>,
     held: BTreeMap<TopicPartition, String>,
+    /// By worker.
+    owing: HashMap<usize, BTreeSet<TopicPartition>>,
     far_told: Duration,
     totals: Totals,
 }
 
 impl Inner {
     fn has_reached(&self, partition: &TopicPartition, end: Position) -> bool {
-        end.0 == 0 || self.partitions.get(partition).is_some_and(|(_, reached)| *reached >= Some(end))
+        let has_read = end.0 == 0 || self.partitions.get(partition).is_some_and(|(_, reached)| *reached >= Some(end));
+        has_read && !self.owing.values().any(|of_worker| of_worker.contains(partition))
     }
 
     fn waits_for_a_person(&self, partition: &TopicPartition) -> Option<String> {
@@ -241,6 +244,7 @@ impl Status {
         inner.restores.clear();
         inner.waiting.clear();
         inner.held.clear();
+        inner.owing.clear();
         self.metrics.partitions_waiting(0);
         self.tell_held(&inner);
     }
@@ -252,6 +256,14 @@ impl Status {
             if let Some(end) = end {
                 metrics.lag(LagTo::Hwm, u64::try_from(end.0 - position.0).unwrap_or(0));
             }
+        }
+    }
+
+    /// Partitions of a worker with closed windows whose results are still to come.
+    pub fn owing(&self, worker: usize, partitions: &BTreeSet<TopicPartition>) {
+        let mut inner = self.inner();
+        if inner.owing.get(&worker).map_or(!partitions.is_empty(), |before| before != partitions) {
+            inner.owing.insert(worker, partitions.clone());
         }
     }
 
@@ -276,7 +288,7 @@ impl Status {
         self.metrics.phase(Phase::Store, took);
     }
 
-    /// Whether every partition of `ends` was reached.
+    /// Whether every partition of `ends` was reached, and what that closes was let out.
     pub fn has_reached(&self, ends: &[(TopicPartition, Position)]) -> bool {
         let inner = self.inner();
         ends.iter().all(|(partition, end)| inner.has_reached(partition, *end))
@@ -311,10 +323,12 @@ impl Status {
         let mut inner = self.inner();
         let held = inner.held.len();
         for (partition, advance) in &sealed.advances {
-            inner.held.remove(partition);
+            if advance.records > 0 {
+                inner.held.remove(partition);
+            }
             if let Some((metrics, reached)) = inner.partitions.get_mut(partition) {
                 metrics.processed(advance.records);
-                *reached = Some(advance.position);
+                *reached = Some(advance.mark.position);
             }
         }
         let totals = &mut inner.totals;

@@ -14,14 +14,14 @@ use super::commit::{Committed, Committer, NoProducer};
 use super::job::{Job, JobFault};
 use super::ownership;
 use super::processor::{ProcessFault, Processor};
-use super::restore::{Restore, RestoreFault, Step};
+use super::restore::{Restore, RestoreFault};
 use super::sealing::Caution;
 use super::status::{Status, Waiting, WorkerState};
 use crate::avro::frame::SchemaId;
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
 use crate::kafka::ownership::Watch;
-use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, Run, TopicPartition, TopicReader};
+use crate::kafka::{Broker, Failure, GroupConsumer, Position, Reaction, Run, TopicPartition};
 use crate::planted::Bug;
 use crate::store::StoreFault;
 
@@ -35,12 +35,6 @@ const STABLE_END_EVERY: Duration = Duration::from_millis(500);
 const RESUME_WAIT: Duration = Duration::from_millis(5);
 /// A partition that cannot be resumed for this long needs a new client.
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
-/// A restore that does not move for this long is told and begun again: somebody's transaction may hang for ever.
-const RESTORE_STALL_MAX: Duration = Duration::from_secs(60);
-/// So often the group is asked before a state that is ahead of it is believed.
-const AHEAD_ASKED_MAX: u32 = 5;
-/// Changelog entries replayed between two polls.
-const RESTORE_ENTRIES_MAX: usize = 20_000;
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -260,7 +254,7 @@ impl<B: Broker> Worker<B> {
         if !self.restores.is_empty() {
             return Duration::ZERO;
         }
-        if !self.processor.epoch().is_empty() {
+        if !self.processor.epoch().is_empty() || !self.processor.owing().is_empty() {
             return self.pause_left();
         }
         if self.resuming.is_empty() { IDLE_WAIT } else { RESUME_WAIT }
@@ -345,68 +339,6 @@ impl<B: Broker> Worker<B> {
         Ok(())
     }
 
-    /// Whether the restore in line has had so much left for too long.
-    fn has_stalled(&mut self, left: u64) -> bool {
-        match &self.stall {
-            Some((before, until)) if *before == left => until.is_over(&*self.clock),
-            _ => {
-                self.stall = Some((left, Deadline::after(&*self.clock, RESTORE_STALL_MAX)));
-                false
-            }
-        }
-    }
-
-    /// A bounded part of the first restore in line.
-    fn restore(&mut self) -> Result<(), WorkerFault> {
-        let Some(restore) = self.restores.front_mut() else { return Ok(self.reader.stop()?) };
-        let deadline = Deadline::after(&*self.clock, IDLE_WAIT);
-        loop {
-            failpoint::at("restore.step");
-            match restore.step(&mut self.reader, &*self.job.store, RESTORE_ENTRIES_MAX, Duration::from_millis(20)) {
-                Ok(Step::Busy) if deadline.is_over(&*self.clock) => {
-                    let (partition, left, entries) = (restore.partition().clone(), restore.remaining(), restore.entries);
-                    self.status.restoring(&partition, entries, left);
-                    if !self.has_stalled(left) {
-                        return Ok(());
-                    }
-                    let attempted = format!("restore {partition}: an open transaction holds its changelog's end back");
-                    return self.react(Failure::timed_out(Reaction::Retry, attempted, RESTORE_STALL_MAX));
-                }
-                Ok(Step::Busy) => {}
-                Ok(Step::Lost(loss)) => return self.record(loss),
-                Ok(Step::Done(task, position)) => {
-                    let partition = restore.partition().clone();
-                    self.status.restored(&partition, restore.entries, position);
-                    self.restores.pop_front();
-                    self.stall = None;
-                    self.ahead = self.ahead.take().filter(|(ahead, _)| *ahead != partition);
-                    self.processor.open(&partition, task);
-                    failpoint::at("restore.ready");
-                    self.resume(&partition, position)?;
-                    self.tell_if_running();
-                    return Ok(());
-                }
-                Err(fault) => return self.meet(fault),
-            }
-        }
-    }
-
-    /// Meets a restore that cannot go on. A state ahead of the group is believed only when the group says the same again and again: its
-    /// answer may be older than a commit (EOS-9).
-    pub(super) fn meet(&mut self, fault: RestoreFault) -> Result<(), WorkerFault> {
-        let partition = match fault {
-            RestoreFault::Kafka(failure) => return self.react(failure),
-            RestoreFault::Ahead { ref partition, .. } => partition.clone(),
-            fault => return Err(fault.into()),
-        };
-        let asked = self.ahead.take().filter(|(before, _)| *before == partition).map_or(1, |(_, asked)| asked + 1);
-        if asked >= AHEAD_ASKED_MAX {
-            return Err(fault.into());
-        }
-        self.ahead = Some((partition, asked));
-        self.react(Failure::new(Reaction::Retry, "take a partition up", fault))
-    }
-
     /// Seals the epoch and commits it.
     pub(super) fn commit(&mut self) -> Result<(), WorkerFault> {
         let Some(mut sealed) = self.processor.seal()? else { return Ok(()) };
@@ -426,6 +358,7 @@ impl<B: Broker> Worker<B> {
                 self.processor.settle(&sealed)?;
                 let now = self.clock.monotonic();
                 self.next_commit = now + self.job.settings.commit_pause();
+                self.tell_owing();
                 self.status.committed(&sealed, now);
                 Ok(())
             }
@@ -461,6 +394,7 @@ impl<B: Broker> Worker<B> {
             self.stages.insert(partition.clone(), Stage::Restoring);
             self.processor.close(partition);
         }
+        self.tell_owing();
         let again = |worker: &mut Self, failure: Failure| {
             if failure.reaction == Reaction::Stop {
                 return Err(WorkerFault::Kafka(failure));

@@ -17,7 +17,7 @@ use super::holding::Holding;
 use super::ownership::Roster;
 use super::poison::{Poison, is_poison};
 use super::port::{GroupConsumer, Polled, Rebalance, Watermarks};
-use super::position::{Offset, Position, TopicPartition};
+use super::position::{Mark, Offset, Position, TopicPartition};
 use super::reaction::{Failure, Reaction};
 use super::roster;
 use super::slice::{Header, RunBuilder, Slice};
@@ -196,7 +196,7 @@ impl GroupConsumer for Member {
         self.client.resume(&list_of(std::slice::from_ref(partition))).map_err(|error| Failure::of(attempted(), &error))
     }
 
-    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Position>>, Failure> {
+    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Mark>>, Failure> {
         let attempted = || format!("read committed positions of {} partitions", partitions.len());
         let answer = self.client.committed_offsets(list_of(partitions), wait).map_err(|error| Failure::of(attempted(), &error))?;
         partitions
@@ -207,7 +207,9 @@ impl GroupConsumer for Member {
                     .ok_or_else(|| Failure::new(Reaction::Retry, attempted(), format_args!("{partition} is missing in the answer")))?;
                 element.error().map_err(|error| Failure::of(attempted(), &error))?;
                 Ok(match element.offset() {
-                    ListOffset::Offset(offset) => Some(Position(offset)),
+                    ListOffset::Offset(offset) => {
+                        Some(Mark::of(Position(offset), &ffi::metadata(&answer, &partition.topic, partition.partition)))
+                    }
                     _ => None,
                 })
             })
@@ -278,6 +280,19 @@ pub(super) fn positions_list(positions: &[(TopicPartition, Position)]) -> Result
     for (partition, position) in positions {
         list.add_partition_offset(&partition.topic, partition.partition, ListOffset::Offset(position.0))
             .map_err(|error| Failure::of(format!("name position {position} of {partition}"), &error))?;
+    }
+    Ok(list)
+}
+
+/// Marks as librdkafka's list.
+pub(super) fn marks_list(marks: &[(TopicPartition, Mark)]) -> Result<TopicPartitionList, Failure> {
+    let positions: Vec<(TopicPartition, Position)> = marks.iter().map(|(partition, mark)| (partition.clone(), mark.position)).collect();
+    let list = positions_list(&positions)?;
+    for (partition, mark) in marks {
+        let element = list.find_partition(&partition.topic, partition.partition);
+        if let (Some(metadata), Some(mut element)) = (mark.metadata(), element) {
+            element.set_metadata(metadata);
+        }
     }
     Ok(list)
 }

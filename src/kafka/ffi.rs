@@ -16,6 +16,7 @@ use rdkafka::bindings::{
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::port::Outgoing;
@@ -41,6 +42,21 @@ pub fn known_end<C: ClientContext>(client: &Client<C>, topic: &str, partition: i
     // SAFETY: the client owns the handle; name and places outlive the call.
     let answer = unsafe { c::rd_kafka_get_watermark_offsets(client.native_ptr(), name.as_ptr(), partition, &mut low, &mut high) };
     (answer == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
+
+/// What stands beside a partition's offset in a list; nothing where the partition is not in it. rdkafka's own call panics at bytes that are
+/// no text, which other programs may have committed.
+pub fn metadata(list: &TopicPartitionList, topic: &str, partition: i32) -> String {
+    let Ok(name) = CString::new(topic) else { return String::new() };
+    // SAFETY: the list owns the element and what that points to, and outlives both uses; the size is that of the bytes.
+    let bytes = unsafe {
+        let element = c::rd_kafka_topic_partition_list_find(list.ptr(), name.as_ptr(), partition);
+        if element.is_null() || (*element).metadata.is_null() || (*element).metadata_size == 0 {
+            return String::new();
+        }
+        std::slice::from_raw_parts((*element).metadata.cast::<u8>(), (*element).metadata_size)
+    };
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Member id and generation as of now.

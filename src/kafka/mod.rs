@@ -30,7 +30,7 @@ pub use port::{
     Broker, GroupConsumer, NewTopic, Outgoing, Polled, Read, Rebalance, TopicDescription, TopicId, TopicReader, TransactionalProducer,
     Watermarks,
 };
-pub use position::{Offset, Position, TopicPartition};
+pub use position::{Mark, Offset, Position, TopicPartition};
 pub use reaction::{Failure, Reaction};
 pub use settings::Settings;
 pub use slice::{Header, Headers, RecordRef, Run, RunBuilder, Slice};

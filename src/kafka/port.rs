@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::ownership::Roster;
 use super::poison::Poison;
-use super::position::{Position, TopicPartition};
+use super::position::{Mark, Position, TopicPartition};
 use super::reaction::Failure;
 use super::slice::{Header, Headers, Run, Slice};
 
@@ -85,8 +85,8 @@ pub trait GroupConsumer: Send {
     /// Fetches a paused partition again, from `position`. `Retry` while the client is not ready for that.
     fn resume(&mut self, partition: &TopicPartition, position: Position) -> Result<(), Failure>;
 
-    /// The group's committed positions, waiting out pending transactions (KIP-447 `require_stable`); `None` for none.
-    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Position>>, Failure>;
+    /// The group's committed marks, waiting out pending transactions (KIP-447 `require_stable`); `None` for none.
+    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Mark>>, Failure>;
 
     /// The first readable position and the end for read-committed readers.
     fn watermarks(&mut self, partition: &TopicPartition, wait: Duration) -> Result<Watermarks, Failure>;
@@ -193,9 +193,8 @@ pub trait TransactionalProducer: Send {
     /// Waits until every queued record was acknowledged.
     fn drain(&mut self, wait: Duration) -> Result<(), Failure>;
 
-    /// Puts positions into the transaction (EOS-2).
-    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Arc<Self::Group>, wait: Duration)
-    -> Result<(), Failure>;
+    /// Puts the partitions' new marks into the transaction (EOS-2).
+    fn send_positions(&mut self, marks: &[(TopicPartition, Mark)], group: &Arc<Self::Group>, wait: Duration) -> Result<(), Failure>;
 
     /// Commits. `Retry` means: the outcome is open and the same call may be repeated.
     fn commit(&mut self, wait: Duration) -> Result<(), Failure>;

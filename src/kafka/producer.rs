@@ -12,10 +12,10 @@ use rdkafka::producer::{BaseProducer, Producer};
 
 use super::bounded::within;
 use super::client::Callbacks;
-use super::consumer::positions_list;
+use super::consumer::marks_list;
 use super::ffi::{self, ProduceQueue};
 use super::port::{Outgoing, TransactionalProducer};
-use super::position::{Position, TopicPartition};
+use super::position::{Mark, TopicPartition};
 use super::reaction::{Failure, Reaction, is_fencing};
 use crate::clock::{Deadline, SharedClock};
 
@@ -159,14 +159,9 @@ impl TransactionalProducer for TxnProducer {
         }
     }
 
-    fn send_positions(
-        &mut self,
-        positions: &[(TopicPartition, Position)],
-        group: &Arc<Self::Group>,
-        wait: Duration,
-    ) -> Result<(), Failure> {
+    fn send_positions(&mut self, marks: &[(TopicPartition, Mark)], group: &Arc<Self::Group>, wait: Duration) -> Result<(), Failure> {
         const WHAT: &str = "send positions into the transaction";
-        let (client, list, group) = (self.client.clone(), positions_list(positions)?, group.clone());
+        let (client, list, group) = (self.client.clone(), marks_list(marks)?, group.clone());
         let send = move || client.send_offsets_to_transaction(&list, &group, wait);
         match within(wait + ANSWER_MARGIN, "kafka positions", send) {
             Some(answer) => answer.map_err(|error| self.failed(WHAT, &error)),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::port::{Outgoing, TransactionalProducer};
-use super::position::{Position, TopicPartition};
+use super::position::{Mark, TopicPartition};
 use super::reaction::{Failure, Reaction};
 use crate::clock::{Deadline, SharedClock};
 use crate::failpoint;
@@ -111,14 +111,14 @@ impl<P: TransactionalProducer> Open<P> {
         self.producer.send(record, self.left)
     }
 
-    /// Sends positions, if there are any, drains, commits. See the module's text for the order and its reasons.
+    /// Sends marks, if there are any, drains, commits. See the module's text for the order and its reasons.
     pub fn commit(
         mut self,
-        positions: &[(TopicPartition, Position)],
+        marks: &[(TopicPartition, Mark)],
         membership: impl FnOnce() -> Result<P::Group, Failure>,
         phases: &mut Phases,
     ) -> End<P> {
-        if let Err(failure) = self.prepare(positions, membership, phases) {
+        if let Err(failure) = self.prepare(marks, membership, phases) {
             return self.abort(failure);
         }
         failpoint::at("commit.drained");
@@ -175,14 +175,14 @@ impl<P: TransactionalProducer> Open<P> {
 
     fn prepare(
         &mut self,
-        positions: &[(TopicPartition, Position)],
+        marks: &[(TopicPartition, Mark)],
         membership: impl FnOnce() -> Result<P::Group, Failure>,
         phases: &mut Phases,
     ) -> Result<(), Failure> {
         let started = self.clock.monotonic();
-        let group = if positions.is_empty() { None } else { Some(Arc::new(membership()?)) };
+        let group = if marks.is_empty() { None } else { Some(Arc::new(membership()?)) };
         while let Some(group) = &group {
-            match self.producer.send_positions(positions, group, self.deadline.left(&*self.clock)) {
+            match self.producer.send_positions(marks, group, self.deadline.left(&*self.clock)) {
                 Ok(()) => break,
                 Err(failure) if failure.reaction == Reaction::Retry && !self.deadline.is_over(&*self.clock) => self.is_in_doubt = true,
                 Err(failure) => return Err(failure),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::*;
-use crate::kafka::TopicPartition;
+use crate::kafka::{Position, TopicPartition};
 use crate::store::{Changes, Memory, Progress, Settings, StateStore, Store, keys};
 
 /// Windows that each batch writes.
@@ -31,7 +31,7 @@ fn window(start: i64) -> Bytes {
 /// Batch `number`: every window's state is the number, and so is the position.
 fn write(store: &Store, number: i64) {
     let states = (0..WINDOWS).map(|start| (window(start), Some(format!("state {number}").into()))).collect();
-    let progress = Progress { topic_id: "t".into(), position: number, stream_time_us: None, changelogs: BTreeMap::new() };
+    let progress = Progress { topic_id: "t".into(), mark: Position(number).into(), stream_time_us: None, changelogs: BTreeMap::new() };
     store.apply(Changes { states, progress: vec![(partition(), progress)] }).expect("applied");
 }
 
@@ -50,7 +50,7 @@ fn filled() -> tempfile::TempDir {
 
 /// The batch that the state is equal to, 0 for an empty one. Panics on a mixture.
 fn batch(store: &Store) -> Result<i64, StoreFault> {
-    let position = store.progress(&partition())?.map_or(0, |progress| progress.position);
+    let position = store.progress(&partition())?.map_or(0, |progress| progress.mark.position.0);
     let found = store.states(&(0..WINDOWS).map(window).collect::<Vec<_>>())?;
     let expected = (position > 0).then(|| format!("state {position}").into_bytes());
     assert!(found.iter().all(|state| *state == expected), "a mixture of batches under position {position}: {found:?}");

@@ -18,7 +18,7 @@ pub mod set_aside;
 pub use identity::WindowIdentity;
 pub use memory::Memory;
 pub use port::{Changes, Entry, ScanMax, StateChange, StateStore, StoreFault, WindowStoreId};
-pub use progress::{ChangelogProgress, LoggedProgress, Progress};
+pub use progress::{ChangelogProgress, LoggedProgress, Progress, Swept};
 pub use rocks::{Contents, Store, StoredWindow, inspect};
 pub use set_aside::set_aside;
 pub use settings::Settings;

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::kafka::Position;
 use crate::store::{Settings, progress::ChangelogProgress};
 
 fn identity() -> WindowIdentity {
@@ -22,7 +23,7 @@ fn open(dir: &Path) -> Result<Store, StoreFault> {
 
 fn some_progress(position: i64) -> Progress {
     let changelogs = BTreeMap::from([("analytics".to_owned(), ChangelogProgress { topic_id: "c".into(), position: 3, logged: None })]);
-    Progress { topic_id: "t".into(), position, stream_time_us: Some(-5), changelogs }
+    Progress { topic_id: "t".into(), mark: Position(position).into(), stream_time_us: Some(-5), changelogs }
 }
 
 #[test]

@@ -233,7 +233,7 @@ fn a_tombstone_is_counted_and_passed() {
     let sealed = rig.epoch(&[reading("d1", NOW_MS, None, 20.0), tombstone]);
 
     assert_eq!((sealed.counts.records, sealed.counts.admitted, sealed.counts.tombstones), (2, 1, 1));
-    assert_eq!(sealed.positions, [(TopicPartition::new("in", 0), Position(2))]);
+    assert_eq!(sealed.marks, [(TopicPartition::new("in", 0), Position(2).into())]);
     assert_eq!(rig.refused(), [""; 0]);
 }
 

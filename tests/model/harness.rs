@@ -20,8 +20,10 @@ use testudo::engine::branch::{AlertBranch, OutputTopic, WindowBranch};
 use testudo::engine::epoch::SealedEpoch;
 use testudo::engine::processor::{Processor, Task, TaskWindow};
 use testudo::engine::rejection::DeadLetterTopic;
-use testudo::kafka::{Offset, Outgoing, Position, Run, RunBuilder, TopicPartition};
-use testudo::store::{ChangelogProgress, Changes, Entry, Progress, ScanMax, StateStore, StoreFault, WindowIdentity, WindowStoreId, keys};
+use testudo::kafka::{Mark, Offset, Outgoing, Run, RunBuilder, TopicPartition};
+use testudo::store::{
+    ChangelogProgress, Changes, Entry, Progress, ScanMax, StateStore, StoreFault, Swept, WindowIdentity, WindowStoreId, keys,
+};
 use testudo::telemetry::handle::TenantMetrics;
 use testudo::telemetry::metric::Metrics;
 use testudo::tenant::{Tenant, check};
@@ -180,9 +182,9 @@ pub fn task(tenant: &Tenant, topic_partitions: i32, stream_time_us: Option<i64>)
         let progress = ChangelogProgress { topic_id: "changelog".into(), position: 0, logged: None };
         let store = WindowStoreId(number as u32);
         let changelog = tenant.changelog_topic(window, "in");
-        (window.name.clone(), TaskWindow { store, changelog, progress, identity: "identity".into(), swept_until_us: None })
+        (window.name.clone(), TaskWindow { store, changelog, progress, identity: "identity".into(), swept: Swept::default() })
     });
-    Task { source: 0, topic_partitions, topic_id: "topic".into(), position: Position(0), stream_time_us, windows: windows.collect() }
+    Task { source: 0, topic_partitions, topic_id: "topic".into(), mark: Mark::START, stream_time_us, windows: windows.collect() }
 }
 
 /// A record of `in`.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testudo::engine::restore::{Decision, Facts, Loss, Restore, RestoreFault, Step, WindowPlan, decide};
-use testudo::kafka::{Failure, Offset, Position, Read, RunBuilder, TopicPartition, TopicReader, Watermarks};
-use testudo::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, WindowStoreId, keys};
+use testudo::kafka::{Failure, Mark, Offset, Position, Read, RunBuilder, TopicPartition, TopicReader, Watermarks};
+use testudo::store::{ChangelogProgress, Changes, LoggedProgress, Progress, StateStore, Swept, WindowStoreId, keys};
 
 use crate::harness::MapStore;
 
@@ -35,9 +35,9 @@ impl Log {
 
 fn logged(position: i64) -> LoggedProgress {
     LoggedProgress {
-        position,
+        mark: Position(position).into(),
         stream_time_us: Some(77),
-        swept_until_us: None,
+        swept: Swept::default(),
         identity: "identity".into(),
         input_id: Some("T1".into()),
         whole_from: 0,
@@ -84,7 +84,7 @@ fn facts(committed: Option<i64>) -> Facts {
         topic_id: "T1".into(),
         topic_partitions: 1,
         source: 0,
-        committed: committed.map(Position),
+        committed: committed.map(|position| Position(position).into()),
         low: Position(0),
         windows: vec![window],
     }
@@ -97,7 +97,7 @@ fn restore(facts: Facts, log: &mut Log, store: &MapStore, steps: usize) -> Resul
         match restore.step(log, store, 2, Duration::ZERO)? {
             Step::Busy => {}
             Step::Lost(loss) => {
-                assert_eq!((&*loss.partition.topic, loss.position), ("in", Position(10)));
+                assert_eq!((&*loss.partition.topic, loss.mark), ("in", Position(10).into()));
                 loss.windows.iter().for_each(|lost| log.say(&lost.logged));
                 restore.recorded(loss);
             }
@@ -121,6 +121,29 @@ fn an_empty_disk_comes_back_from_the_changelog_alone() {
     assert_eq!(store.states().len(), 5);
 }
 
+/// The bound of an epoch was met among windows that start at one instant; compaction has taken their tombstones since.
+#[test]
+fn windows_that_a_half_done_sweep_has_reported_do_not_come_back_from_an_older_state() {
+    let (store, mut log) = (Arc::new(MapStore::default()), Log { records: Vec::new(), position: 0, low: 0 });
+    for (start_us, key) in [(3, b"c"), (4, b"a"), (4, b"b"), (4, b"c"), (5, b"a")] {
+        log.records.push((keys::changelog_key(start_us, key), Some(vec![1])));
+    }
+    log.say(&logged(9));
+    restore(Facts { committed: Some(Position(9).into()), ..facts(None) }, &mut log, &store, 2).expect("begun");
+    log.say(&LoggedProgress { swept: Swept::to(4, b"b".to_vec()), ..logged(10) });
+
+    restore(facts(Some(10)), &mut log, &store, 100).expect("restored").expect("done");
+
+    let left: Vec<(i64, Vec<u8>)> = store
+        .states()
+        .keys()
+        .map(|key| keys::read_window_key(key).map(|key| (key.start_us, key.key.to_vec())).expect("a window's key"))
+        .collect();
+    assert_eq!(left, [(4, b"c".to_vec()), (5, b"a".to_vec())]);
+    let later = [Swept::default(), Swept::to(4, b"a".to_vec()), Swept::to(4, b"b".to_vec()), Swept::until(4), Swept::to(5, Vec::new())];
+    assert!(later.is_sorted_by(|before, after| before < after), "{later:?}");
+}
+
 #[test]
 fn equal_positions_read_nothing() {
     let (store, mut log) = (Arc::new(MapStore::default()), Log::of(5, 10));
@@ -141,7 +164,7 @@ fn an_interrupted_restore_goes_on() {
         assert!(entries <= 6, "{entries} entries after {steps} steps");
         assert_eq!(store.states().len(), 5);
         let progress = store.progress(&TopicPartition::new("in", 0)).expect("readable").expect("stored");
-        assert_eq!(progress.position, 10);
+        assert_eq!(progress.mark, Position(10).into());
     }
 }
 
@@ -156,7 +179,7 @@ fn a_changelog_that_does_not_fit_the_group_is_refused() {
         match committed {
             Some(11) => assert!(matches!(refused, RestoreFault::Refused { .. }), "{refused}"),
             // The group may have answered before the last commit: the caller asks again.
-            _ => assert!(matches!(refused, RestoreFault::Ahead { stored: Position(10), .. }), "{refused}"),
+            _ => assert!(matches!(refused, RestoreFault::Ahead { stored: Mark { position: Position(10), sweeps: 0 }, .. }), "{refused}"),
         }
         assert!(refused.to_string().contains("set the group to 10"), "{refused}");
     }
@@ -189,7 +212,7 @@ fn an_empty_changelog_is_refused_unless_the_loss_is_accepted() {
     assert_eq!(losses.len(), 1, "it is told before the partition goes on, and once: {losses:?}");
     assert_eq!(done, Some(Position(10)));
     let lost = &losses[0].windows[0];
-    assert_eq!((lost.window.as_str(), lost.logged.position, losses[0].position), ("w", 10, Position(10)));
+    assert_eq!((lost.window.as_str(), lost.logged.mark, losses[0].mark), ("w", Position(10).into(), Position(10).into()));
 
     // On another machine, after it was recorded, nothing is left to accept; nor where nothing was lost.
     reader.say(&lost.logged);
@@ -233,7 +256,12 @@ fn steps(restoring: &mut Restore, log: &mut Log, store: &Arc<MapStore>) -> (Vec<
 
 fn stored(position: i64) -> Progress {
     let changelog = ChangelogProgress { topic_id: "C1".into(), position: 7, logged: None };
-    Progress { topic_id: "T1".into(), position, stream_time_us: None, changelogs: BTreeMap::from([("w".to_owned(), changelog)]) }
+    Progress {
+        topic_id: "T1".into(),
+        mark: Position(position).into(),
+        stream_time_us: None,
+        changelogs: BTreeMap::from([("w".to_owned(), changelog)]),
+    }
 }
 
 #[test]
@@ -248,6 +276,34 @@ fn behind_replays_from_the_stored_position() {
     assert_eq!(decide(&facts(Some(11)), Some(&stored(-1))), Decision::Replay(vec![Some(Position(7))]));
 }
 
+/// Sweeps move the mark at a position that stays: on this machine before a crash, or on another one since.
+#[test]
+fn a_sweep_that_the_state_does_not_hold_is_replayed_and_one_too_many_is_ahead() {
+    let at = |sweeps| Mark { position: Position(10), sweeps };
+    let decided =
+        |group, local| decide(&Facts { committed: Some(at(group)), ..facts(None) }, Some(&Progress { mark: at(local), ..stored(10) }));
+
+    assert_eq!(decided(2, 2), Decision::Use);
+    assert_eq!((decided(2, 1), decided(1, 0)), (Decision::Replay(vec![Some(Position(7))]), Decision::Replay(vec![Some(Position(7))])));
+    assert_eq!(decided(0, 1), Decision::Ahead { stored: at(1) });
+
+    let store = Arc::new(MapStore::default());
+    let mut log = Log::of(5, 10);
+    log.say(&LoggedProgress { mark: at(1), ..logged(10) });
+    let restored = restore(Facts { committed: Some(at(1)), ..facts(None) }, &mut log, &store, 100).expect("restored");
+    assert!(restored.is_some());
+    assert_eq!(store.progress(&TopicPartition::new("in", 0)).expect("readable").expect("stored").mark, at(1));
+}
+
+/// What older programs wrote has no sweeps, and what this one writes without any can be read by them.
+#[test]
+fn a_progress_without_sweeps_is_written_as_before() {
+    let text = serde_json::to_string(&logged(10)).expect("encodable");
+
+    assert!(text.contains(r#""position":10"#) && !text.contains("sweeps"), "{text}");
+    assert_eq!(serde_json::from_str::<LoggedProgress>(&text).expect("readable"), logged(10));
+}
+
 #[test]
 fn nothing_local_replays_from_the_beginning() {
     assert_eq!(decide(&facts(Some(11)), None), Decision::Replay(vec![None]));
@@ -258,7 +314,7 @@ fn nothing_local_replays_from_the_beginning() {
 #[test]
 fn ahead_of_the_group_is_told_apart_with_the_way_out() {
     for committed in [Some(9), None] {
-        assert_eq!(decide(&facts(committed), Some(&stored(10))), Decision::Ahead { stored: Position(10) });
+        assert_eq!(decide(&facts(committed), Some(&stored(10))), Decision::Ahead { stored: Position(10).into() });
         let store = MapStore::default();
         let progress = vec![(TopicPartition::new("in", 0), stored(10))];
         store.apply(Changes { states: Vec::new(), progress }).expect("applied");

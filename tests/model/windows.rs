@@ -1,10 +1,12 @@
 //! Public cases of event time, windows and aggregates, through the whole engine but its edges.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use apache_avro::types::Value;
-use testudo::kafka::{Offset, Outgoing, RunBuilder, TopicPartition};
-use testudo::store::keys;
+use testudo::kafka::{Mark, Offset, Outgoing, Position, RunBuilder, TopicPartition};
+
+use testudo::store::Swept;
 
 use crate::harness::{Input, task};
 use crate::rig::{NOW_MS, READING, Rig, Row, long, optional, reading, record, text, zoo};
@@ -176,36 +178,86 @@ fn an_epoch_that_came_to_nothing_closes_nothing() {
     assert_eq!(counted(&rig), [result("d1", 0, 1)]);
 }
 
-/// EOS-9: whether a store is level with the group is told by its position alone, so an epoch changes nothing of a partition that it does
-/// not move.
+/// Seals epochs without records until nothing is left to sweep. The marks that each commits.
+fn swept_out(rig: &mut Rig) -> Vec<Vec<(TopicPartition, Mark)>> {
+    let mut marks = Vec::new();
+    while !rig.processor.owing().is_empty() {
+        rig.processor.sweep(Duration::ZERO);
+        marks.push(rig.seal().marks);
+    }
+    marks
+}
+
 #[test]
-fn what_is_left_to_sweep_waits_for_a_record_of_its_own_partition() {
+fn what_an_epoch_leaves_to_sweep_is_swept_without_a_record() {
+    let mut rig = counting(FINAL);
+    rig.processor = rig.processor.sweeping(1);
+    rig.epoch(&[at("d1", 0), at("d2", 0), at("d3", 0)]);
+    rig.epoch(&[at("d4", 10_000)]);
+    assert_eq!(counted(&rig).len(), 1);
+    let input = TopicPartition::new("in", 0);
+    assert_eq!(*rig.processor.owing(), BTreeSet::from([input.clone()]));
+
+    // One that comes to nothing changes nothing.
+    rig.processor.sweep(Duration::ZERO);
+    rig.processor.seal().expect("sealed");
+    rig.processor.discard().expect("discarded");
+    let marks = swept_out(&mut rig);
+
+    let mut counted = counted(&rig);
+    counted.sort();
+    assert_eq!(counted, ["d1", "d2", "d3"].map(|device| result(device, 0, 1)));
+    let swept = |sweeps| vec![(input.clone(), Mark { position: Position(4), sweeps })];
+    assert_eq!(marks[..2], [swept(1), swept(2)], "each epoch moves the mark: a store that lacks it is not level (EOS-9)");
+    assert!(marks.len() <= 3, "the last one may find nothing: {marks:?}");
+    rig.processor.sweep(Duration::ZERO);
+    assert!(rig.processor.epoch().is_empty(), "nothing is left");
+    assert_eq!(rig.epoch(&[at("d4", 10_001)]).marks, [(input, Position(5).into())], "a record begins anew");
+}
+
+#[test]
+fn an_epoch_sweeps_what_is_left_of_partitions_that_give_it_no_record() {
     let mut rig = counting(FINAL);
     rig.processor = rig.processor.sweeping(1);
     let other = TopicPartition::new("in", 1);
     rig.processor.open(&other, task(&rig.tenant, 2, None));
     rig.epoch(&[at("d1", 0), at("d2", 0), at("d3", 0)]);
     rig.epoch(&[at("d4", 10_000)]);
-    let swept = counted(&rig);
-    assert_eq!(swept.len(), 1, "{swept:?}");
+    let swept = counted(&rig).len();
 
-    let mut run = RunBuilder::new(other);
+    let mut run = RunBuilder::new(other.clone());
     // Half of them have their place there.
     for (offset, device) in (0..).zip(["e1", "e2", "e3", "e4", "e5", "e6"]) {
         let record = at(device, 0);
         run.push(Offset(offset), record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), Vec::new());
     }
     rig.process(&run.finish());
-    let moved = rig.seal();
+    let sealed = rig.seal();
 
-    let partitions: BTreeSet<i32> =
-        moved.changes.states.iter().map(|(key, _)| keys::read_window_key(key).expect("a window's key").partition).collect();
-    assert_eq!((counted(&rig), partitions), (swept, BTreeSet::from([1])), "its own windows alone");
-    rig.epoch(&[at("d4", 10_001)]);
-    rig.epoch(&[at("d4", 10_002)]);
-    let mut counted = counted(&rig);
-    counted.sort();
-    assert_eq!(counted, ["d1", "d2", "d3"].map(|device| result(device, 0, 1)));
+    let marks = [(TopicPartition::new("in", 0), Mark { position: Position(4), sweeps: 1 }), (other, Position(6).into())];
+    assert_eq!(sealed.marks, marks);
+    assert!(counted(&rig).len() > swept, "{swept}");
+}
+
+/// A partition is taken up where another owner had windows left over.
+#[test]
+fn what_is_left_is_known_after_a_restore() {
+    let rig = counting(FINAL);
+    let window = rig.tenant.windows[0].name.clone();
+    let owes = |stream_time_us, swept_until_us: Option<i64>| {
+        let mut rig = counting(FINAL);
+        let mut taken = task(&rig.tenant, 1, Some(stream_time_us));
+        taken.windows.get_mut(&window).expect("its window").swept = swept_until_us.map(Swept::until).unwrap_or_default();
+        rig.processor.open(&TopicPartition::new("in", 0), taken);
+        let owes = !rig.processor.owing().is_empty();
+        rig.processor.close(&TopicPartition::new("in", 0));
+        assert!(rig.processor.owing().is_empty());
+        owes
+    };
+
+    // Windows of 7 s with 3 s of grace: at 10 s those are closed that start up to 0.
+    assert_eq!([owes(10_000_000, None), owes(10_000_000, Some(-1)), owes(10_000_000, Some(0))], [true, true, false]);
+    assert_eq!([owes(10_000_001, Some(0)), owes(9_000_000, Some(0))], [true, false]);
 }
 
 #[test]

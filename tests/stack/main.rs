@@ -32,6 +32,7 @@ mod schemas;
 mod secured;
 mod servers;
 mod storm;
+mod sweeps;
 mod wire;
 mod zoo;
 
@@ -65,6 +66,7 @@ const CALM: &[&[Test]] = &[
     secured::TESTS,
     planted::TESTS,
     cases::TESTS,
+    sweeps::TESTS,
     wire::TESTS,
 ];
 

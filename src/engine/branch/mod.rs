@@ -5,6 +5,7 @@ pub mod alert;
 pub mod groups;
 mod kept;
 mod key_text;
+mod place;
 pub mod results;
 pub mod sealed;
 pub mod time;

@@ -15,6 +15,7 @@ use datafusion_common::DataFusionError;
 
 use super::groups::Groups;
 use super::kept::TooLarge;
+use super::place::Place;
 use super::results::{self, Finished};
 use super::sealed::{KeyBuffer, SealedPartition, SealedWindows};
 use super::time::{closes_at, last_closed_start, window_start};
@@ -22,8 +23,8 @@ use super::{BranchFault, OutputTopic, expression_failed, passing, refusal};
 use crate::avro::encode::{Encoder, StateCodec};
 use crate::engine::admit::Admitted;
 use crate::engine::rejection::Rejection;
-use crate::kafka::{Headers, Run, TopicPartition};
-use crate::store::{Entry, ScanMax, StateStore, WindowStoreId, keys};
+use crate::kafka::{Run, TopicPartition};
+use crate::store::{Entry, ScanMax, StateStore, Swept, WindowStoreId, keys};
 use crate::tenant::expression::evaluate_physical_rows;
 use crate::tenant::{Emit, Tenant, Window};
 
@@ -43,33 +44,10 @@ pub struct WindowBranch {
     groups: Groups,
 }
 
-/// An input partition whose windows this worker keeps.
-#[derive(Debug)]
-struct Place {
-    partition: TopicPartition,
-    store: WindowStoreId,
-    changelog: Arc<str>,
-    /// Of all results.
-    headers: Headers,
-    /// All windows with starts up to here are closed and gone from the store.
-    swept_until: Option<i64>,
-    /// The same after the epoch that is being committed.
-    sweeping_until: Option<i64>,
-    is_open: bool,
-}
-
 /// The row that store and changelog keep: the latest Kafka timestamp, then the aggregates' states.
 pub fn row_schema(window: &Window) -> SchemaRef {
     let latest = Arc::new(Field::new("latest_ms", DataType::Int64, false));
     Arc::new(Schema::new(std::iter::once(latest).chain(window.state.fields().iter().cloned()).collect::<Vec<_>>()))
-}
-
-impl Place {
-    /// Starts of windows that are closed where starts up to `bound` are, and not swept yet.
-    fn unswept(&self, bound: i64) -> Option<RangeInclusive<i64>> {
-        let from = self.swept_until.map_or(Some(i64::MIN), |until| until.checked_add(1))?;
-        (from <= bound).then_some(from..=bound)
-    }
 }
 
 impl WindowBranch {
@@ -98,12 +76,12 @@ impl WindowBranch {
         self.groups.bytes()
     }
 
-    /// Starts to keep the windows of a restored partition; those that start up to `swept_until` are closed and gone.
-    pub fn open(&mut self, partition: &TopicPartition, store: WindowStoreId, changelog: Arc<str>, swept_until: Option<i64>) {
+    /// Starts to keep the windows of a restored partition; those in `swept` are closed and gone.
+    pub fn open(&mut self, partition: &TopicPartition, store: WindowStoreId, changelog: Arc<str>, swept: Swept) {
         self.close(partition);
         let headers = results::headers(partition, &self.tenant.version);
         let partition = partition.clone();
-        self.places.push(Place { partition, store, changelog, headers, swept_until, sweeping_until: None, is_open: true });
+        self.places.push(Place { partition, store, changelog, headers, swept, sweeping: None, is_open: true });
     }
 
     /// Gives a partition up. No epoch may be open.
@@ -270,8 +248,8 @@ impl WindowBranch {
         Ok(())
     }
 
-    /// Says what the epoch makes of this window. `stream_times` gives the stream time of the partitions that the epoch moves; nothing
-    /// changes in the others: that a store is level with the group is told by its position alone (EOS-9). `sweep` is what may be closed
+    /// Says what the epoch makes of this window. `stream_times` gives the stream time of the partitions whose marks the epoch moves; nothing
+    /// changes in the others: that a store is level with the group is told by the mark alone (EOS-9). `sweep` is what may be closed
     /// beside what was touched, and becomes less by what was.
     pub fn seal(
         &mut self,
@@ -289,27 +267,52 @@ impl WindowBranch {
                 last_closed_start(stream_time, self.declared().size_us, self.declared().grace_us)
             })
             .collect();
-        self.seal_touched(&bounds, &mut sealed)?;
         let due = self.places.iter().zip(bounds).enumerate().filter_map(|(at, (place, bound))| Some((at, place.unswept(bound?)?)));
         let due: Vec<(usize, RangeInclusive<i64>)> = due.collect();
+        let mut closed: Vec<(usize, Vec<Entry>)> = Vec::with_capacity(due.len());
         for (done, (place, starts)) in due.iter().enumerate() {
             let share = sweep.share(due.len() - done);
             if !share.is_used_up() {
-                *sweep = sweep.without(self.sweep(*place, starts, share, store, &mut sealed)?);
+                let found = self.find_closed(*place, starts, share, store)?;
+                *sweep = sweep.without(ScanMax::used_by(&found));
+                closed.push((*place, found));
             }
+        }
+        self.seal_touched(&mut sealed)?;
+        for (place, found) in closed {
+            self.sweep(place, found, &mut sealed)?;
         }
         self.groups = Groups::new(self.declared()).map_err(|error| self.aggregate(error))?;
         Ok(sealed)
     }
 
-    /// New states of the groups that the epoch touched, and their results.
-    fn seal_touched(&mut self, bounds: &[Option<i64>], sealed: &mut SealedWindows) -> Result<(), BranchFault> {
+    /// Windows of a partition that stream time has closed and that are still in the store, from the first on; they are swept by this epoch.
+    fn find_closed(
+        &mut self,
+        place: usize,
+        starts: &RangeInclusive<i64>,
+        most: ScanMax,
+        store: &dyn StateStore,
+    ) -> Result<Vec<Entry>, BranchFault> {
+        let place = &mut self.places[place];
+        let found = store.started_within(place.store, place.partition.partition, *starts.start(), *starts.end(), most)?;
+        place.sweeping = Some(match found.last() {
+            // More may come behind the last one: the next epoch goes on from there.
+            Some(last) if most.without(ScanMax::used_by(&found)).is_used_up() => Swept::to(last.start_us, last.key.clone()),
+            _ => Swept::until(*starts.end()),
+        });
+        Ok(found)
+    }
+
+    /// New states of the groups that the epoch touched, and their results. What is closed and beyond what is swept stays for a later epoch:
+    /// windows go in their order, so that a replay knows which are gone.
+    fn seal_touched(&mut self, sealed: &mut SealedWindows) -> Result<(), BranchFault> {
         if self.groups.is_empty() {
             return Ok(());
         }
         let columns = self.groups.take_states().map_err(|error| self.aggregate(error))?;
         let is_closed: Vec<bool> =
-            self.groups.iter().map(|(group, _)| bounds[group.partition].is_some_and(|bound| group.start_us <= bound)).collect();
+            self.groups.iter().map(|(group, key)| self.places[group.partition].swept().covers(group.start_us, key)).collect();
         match self.declared().emit {
             Emit::Updates => self.report_touched(&columns, &vec![true; is_closed.len()], sealed)?,
             Emit::Final => self.report_touched(&columns, &is_closed, sealed)?,
@@ -357,26 +360,12 @@ impl WindowBranch {
         Ok(())
     }
 
-    /// Windows of a partition that stream time has closed and this epoch did not touch: reported if due, then forgotten. What was read of them.
-    fn sweep(
-        &mut self,
-        place: usize,
-        starts: &RangeInclusive<i64>,
-        most: ScanMax,
-        store: &dyn StateStore,
-        sealed: &mut SealedWindows,
-    ) -> Result<ScanMax, BranchFault> {
+    /// Closed windows of a partition, without those that this epoch touched: reported if due, then forgotten.
+    fn sweep(&mut self, place: usize, mut closed: Vec<Entry>, sealed: &mut SealedWindows) -> Result<(), BranchFault> {
         let partition = self.places[place].partition.partition;
-        let mut closed: Vec<Entry> = store.started_within(self.places[place].store, partition, *starts.start(), *starts.end(), most)?;
-        let read = ScanMax::used_by(&closed);
-        self.places[place].sweeping_until = match closed.last() {
-            // More may start where the last one does: the next epoch goes on from there.
-            Some(last) if most.without(read).is_used_up() => last.start_us.checked_sub(1),
-            _ => Some(*starts.end()),
-        };
         closed.retain(|entry| !self.groups.contains(place, entry.start_us, &entry.key));
         if closed.is_empty() {
-            return Ok(read);
+            return Ok(());
         }
         let (latest, states) = self.decode(closed.iter().map(|entry| entry.state.as_slice()))?;
         let mut keys = KeyBuffer::default();
@@ -387,7 +376,7 @@ impl WindowBranch {
             sealed.put(place, &self.places[place].changelog, keys, *latest_ms, None);
         }
         if self.declared().emit == Emit::Updates {
-            return Ok(read);
+            return Ok(());
         }
         let headers = &self.places[place].headers;
         let windows: Vec<Finished<'_>> = closed
@@ -399,19 +388,27 @@ impl WindowBranch {
         let rows = results::rows(window, &windows, &states)?;
         let records = results::records(window, &self.topic, &mut self.encoder, &windows, &rows)?;
         sealed.partitions[place].results.extend(records.flatten());
-        Ok(read)
+        Ok(())
     }
 
-    /// How far a partition's windows are swept once the sealed epoch is committed.
-    pub fn swept_until(&self, partition: &TopicPartition) -> Option<i64> {
+    /// Whether closed windows of a partition may be left to sweep at this stream time, microseconds since 1970.
+    pub fn owes(&self, partition: &TopicPartition, stream_time_us: i64) -> bool {
+        let Some(bound) = last_closed_start(stream_time_us, self.declared().size_us, self.declared().grace_us) else { return false };
+        self.places.iter().any(|place| place.is_open && place.partition == *partition && place.unswept(bound).is_some())
+    }
+
+    /// Which of a partition's windows are swept once the sealed epoch is committed.
+    pub fn swept(&self, partition: &TopicPartition) -> Option<&Swept> {
         let place = self.places.iter().find(|place| place.is_open && place.partition == *partition)?;
-        place.sweeping_until.or(place.swept_until)
+        Some(place.swept())
     }
 
     /// The epoch is committed: a new one begins.
     pub fn settle(&mut self) -> Result<(), BranchFault> {
         for place in &mut self.places {
-            place.swept_until = place.sweeping_until.take().or(place.swept_until);
+            if let Some(sweeping) = place.sweeping.take() {
+                place.swept = sweeping;
+            }
         }
         self.begin_epoch()
     }
@@ -419,7 +416,7 @@ impl WindowBranch {
     /// The epoch came to nothing: a new one begins.
     pub fn discard(&mut self) -> Result<(), BranchFault> {
         for place in &mut self.places {
-            place.sweeping_until = None;
+            place.sweeping = None;
         }
         self.begin_epoch()
     }

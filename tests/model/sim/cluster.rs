@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use testudo::kafka::{NewTopic, Outgoing, Position, TopicPartition};
+use testudo::kafka::{Mark, NewTopic, Outgoing, TopicPartition};
 
 use super::client::{Client, Process};
 use super::faults::{Chances, Fault};
@@ -55,7 +55,7 @@ pub enum Late {
     /// AddPartitionsToTxn, AddOffsetsToTxn.
     Registration { id: String, session: Session, target: Target },
     /// TxnOffsetCommit.
-    Positions { id: String, session: Session, membership: Membership, positions: Vec<(TopicPartition, Position)> },
+    Positions { id: String, session: Session, membership: Membership, positions: Vec<(TopicPartition, Mark)> },
     /// Produce.
     Records { id: String, session: Session, partition: TopicPartition, sequence: usize, records: Vec<Outgoing> },
 }

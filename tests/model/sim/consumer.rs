@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testudo::kafka::{
-    Failure, GroupConsumer, Holding, Offset, Polled, Position, Reaction, Rebalance, Roster, RunBuilder, Slice, TopicPartition, Watermarks,
+    Failure, GroupConsumer, Holding, Mark, Offset, Polled, Position, Reaction, Rebalance, Roster, RunBuilder, Slice, TopicPartition,
+    Watermarks,
 };
 use testudo::planted::Bug;
 
@@ -189,7 +190,7 @@ impl GroupConsumer for ModelConsumer {
         }
     }
 
-    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Position>>, Failure> {
+    fn committed(&mut self, partitions: &[TopicPartition], wait: Duration) -> Result<Vec<Option<Mark>>, Failure> {
         let attempted = "read committed positions";
         let deadline = self.link.deadline(wait);
         self.link.enter(attempted, wait)?;
@@ -200,11 +201,11 @@ impl GroupConsumer for ModelConsumer {
                 let is_moved = cluster.chances.strikes(Fault::Moved, 800);
                 match cluster.group.positions(partitions, planted != Some(Planted::UnstablePositions)) {
                     Ok(positions) if !is_moved => {
-                        let stale = |(position, partition): (Option<i64>, &TopicPartition)| match planted {
+                        let stale = |(position, partition): (Option<Mark>, &TopicPartition)| match planted {
                             Some(Planted::StalePositions) => cluster.group.position_before(partition).or(position),
                             _ => position,
                         };
-                        return Ok(positions.into_iter().zip(partitions).map(stale).map(|position| position.map(Position)).collect());
+                        return Ok(positions.into_iter().zip(partitions).map(stale).collect());
                     }
                     Ok(_) | Err(GroupFault::Unstable) => {}
                     Err(fault) => return Err(Failure::new(Reaction::Rejoin, attempted, format_args!("{fault:?}"))),

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use testudo::engine::processor::{Task, TaskWindow};
-use testudo::kafka::{Header, Offset, Outgoing, Position, RunBuilder, TopicPartition};
-use testudo::store::{ChangelogProgress, LoggedProgress, StateStore};
+use testudo::engine::settings::Settings;
+use testudo::kafka::{Header, Mark, Offset, Outgoing, Position, RunBuilder, TopicPartition};
+use testudo::store::{ChangelogProgress, LoggedProgress, StateStore, Swept};
 
 use super::client::Process;
 use super::cluster::Cluster;
@@ -71,7 +72,8 @@ pub fn expected(ran: &Cluster) -> Expected {
     let registry = Registry::new(shared.clone());
     let process = Process { machine: 0, incarnation: 0 };
     let disk = Arc::new(Disk::default());
-    let parts = Parts::prepare(&shared, &registry, process, &disk, &Arc::default(), settings(false, false)).expect("a calm cluster");
+    let calm_settings = Settings { sweep_max: usize::MAX, ..settings(false, false) };
+    let parts = Parts::prepare(&shared, &registry, process, &disk, &Arc::default(), calm_settings).expect("a calm cluster");
     judge_all(parts.gate(), &registry);
     let mut processor = parts.job().processor("calm").expect("a processor");
     let mut expected = Expected::default();
@@ -90,7 +92,7 @@ pub fn expected(ran: &Cluster) -> Expected {
         expected.outputs.entry((record.topic.clone(), record.partition)).or_default().push(Produced::from(record));
     }
     for (partition, advance) in &sealed.advances {
-        expected.progress.insert(partition.clone(), (advance.position.0, advance.stream_time_us));
+        expected.progress.insert(partition.clone(), (advance.mark.position.0, advance.stream_time_us));
     }
     let store = OpenDisk { disk: disk.clone(), link: Link { shared, process } };
     store.apply(sealed.changes).expect("a calm disk");
@@ -104,14 +106,14 @@ fn task(parts: &Parts, partition: &TopicPartition) -> Task {
     let window = |plan: &testudo::engine::restore::WindowPlan| {
         let progress = ChangelogProgress { topic_id: plan.changelog_id.clone(), position: 0, logged: None };
         let changelog = plan.changelog.topic.clone();
-        let task = TaskWindow { store: plan.store, changelog, progress, identity: plan.identity.clone(), swept_until_us: None };
+        let task = TaskWindow { store: plan.store, changelog, progress, identity: plan.identity.clone(), swept: Swept::default() };
         (plan.window.clone(), task)
     };
     Task {
         source: facts.source,
         topic_partitions: facts.topic_partitions,
         topic_id: facts.topic_id.clone(),
-        position: Position(0),
+        mark: Mark::START,
         stream_time_us: None,
         windows: facts.windows.iter().map(window).collect(),
     }

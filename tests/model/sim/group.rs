@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use testudo::kafka::{Position, TopicPartition};
+use testudo::kafka::{Mark, TopicPartition};
 
 use super::transactions::Session;
 
@@ -68,10 +68,10 @@ pub struct Group {
     members: BTreeMap<String, Member>,
     /// Members are joining, until then.
     joining_until: Option<Duration>,
-    committed: BTreeMap<TopicPartition, i64>,
+    committed: BTreeMap<TopicPartition, Mark>,
     /// What was committed before that.
-    committed_before: BTreeMap<TopicPartition, i64>,
-    pending: BTreeMap<i64, BTreeMap<TopicPartition, i64>>,
+    committed_before: BTreeMap<TopicPartition, Mark>,
+    pending: BTreeMap<i64, BTreeMap<TopicPartition, Mark>>,
     epochs: BTreeMap<i64, i16>,
 }
 
@@ -205,12 +205,7 @@ impl Group {
     }
 
     /// TxnOffsetCommit. A transaction without membership is not asked for one (the trap of KIP-447).
-    pub fn commit(
-        &mut self,
-        session: Session,
-        membership: &Membership,
-        positions: &[(TopicPartition, Position)],
-    ) -> Result<(), GroupFault> {
+    pub fn commit(&mut self, session: Session, membership: &Membership, marks: &[(TopicPartition, Mark)]) -> Result<(), GroupFault> {
         if *membership != Membership::none() {
             self.check(membership)?;
         }
@@ -220,7 +215,7 @@ impl Group {
         }
         *epoch = session.epoch;
         let pending = self.pending.entry(session.producer).or_default();
-        pending.extend(positions.iter().map(|(partition, position)| (partition.clone(), position.0)));
+        pending.extend(marks.iter().cloned());
         Ok(())
     }
 
@@ -230,8 +225,8 @@ impl Group {
         *epoch = session.epoch.max(*epoch);
         let pending = self.pending.remove(&session.producer).unwrap_or_default();
         if is_commit {
-            for (partition, position) in pending {
-                if let Some(before) = self.committed.insert(partition.clone(), position) {
+            for (partition, mark) in pending {
+                if let Some(before) = self.committed.insert(partition.clone(), mark) {
                     self.committed_before.insert(partition, before);
                 }
             }
@@ -239,15 +234,20 @@ impl Group {
     }
 
     /// OffsetFetch; stable positions are refused while a transaction holds one.
-    pub fn positions(&self, partitions: &[TopicPartition], is_stable: bool) -> Result<Vec<Option<i64>>, GroupFault> {
+    pub fn positions(&self, partitions: &[TopicPartition], is_stable: bool) -> Result<Vec<Option<Mark>>, GroupFault> {
         if is_stable && self.pending.values().any(|pending| partitions.iter().any(|partition| pending.contains_key(partition))) {
             return Err(GroupFault::Unstable);
         }
         Ok(partitions.iter().map(|partition| self.committed.get(partition).copied()).collect())
     }
 
-    /// The position of a partition before the committed one.
-    pub fn position_before(&self, partition: &TopicPartition) -> Option<i64> {
+    /// All committed marks.
+    pub fn marks(&self) -> &BTreeMap<TopicPartition, Mark> {
+        &self.committed
+    }
+
+    /// The mark of a partition before the committed one.
+    pub fn position_before(&self, partition: &TopicPartition) -> Option<Mark> {
         self.committed_before.get(partition).copied()
     }
 

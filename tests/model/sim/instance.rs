@@ -90,9 +90,9 @@ pub struct Parts {
     stop: Arc<AtomicBool>,
 }
 
-/// How the engine is set in the simulation.
+/// How the engine is set in the simulation: its few windows take several epochs to be swept.
 pub fn settings(is_static: bool, has_ledger: bool) -> Settings {
-    Settings { workers: 1, commit_pause_ms: 5, static_membership: is_static, ledger: has_ledger, ..Settings::default() }
+    Settings { workers: 1, commit_pause_ms: 5, static_membership: is_static, ledger: has_ledger, sweep_max: 2, ..Settings::default() }
 }
 
 impl Parts {

@@ -51,7 +51,7 @@ impl Planted {
             Self::StalePositions => &[],
             Self::NoMembership => &[Fault::Freeze],
             Self::UnstablePositions => &[Fault::Freeze, Fault::SlowMarkers, Fault::Leave],
-            Self::ShortRestore => &[Fault::Freeze, Fault::AnswerLost, Fault::Leave],
+            Self::ShortRestore => &[Fault::Freeze, Fault::AnswerLost, Fault::Leave, Fault::SlowMarkers],
             Self::TornBatch => &[Fault::Crash],
             Self::Program(bug) => match bug {
                 Bug::DroppedTail | Bug::DoubledRecord | Bug::SwappedOffsets | Bug::PositionsOffByOne | Bug::StaleUpsert => &[],

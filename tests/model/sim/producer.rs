@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testudo::clock::Deadline;
-use testudo::kafka::{Failure, Outgoing, Position, Reaction, TopicPartition, TransactionalProducer};
+use testudo::kafka::{Failure, Mark, Outgoing, Reaction, TopicPartition, TransactionalProducer};
 
 use super::cluster::{Cluster, Late};
 use super::faults::Fault;
@@ -249,7 +249,7 @@ impl TransactionalProducer for ModelProducer {
         })
     }
 
-    fn send_positions(&mut self, positions: &[(TopicPartition, Position)], group: &Arc<Membership>, wait: Duration) -> Result<(), Failure> {
+    fn send_positions(&mut self, positions: &[(TopicPartition, Mark)], group: &Arc<Membership>, wait: Duration) -> Result<(), Failure> {
         let attempted = "send positions into the transaction";
         let deadline = self.link.deadline(wait);
         self.register(&Target::Group, deadline)?;
@@ -315,6 +315,6 @@ impl TransactionalProducer for ModelProducer {
     }
 }
 
-fn shown(positions: &[(TopicPartition, Position)]) -> String {
+fn shown(positions: &[(TopicPartition, Mark)]) -> String {
     positions.iter().map(|(partition, position)| format!("{partition} {position}")).collect::<Vec<_>>().join(", ")
 }

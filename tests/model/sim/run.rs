@@ -1,5 +1,6 @@
 //! A run: set up, moved step by step under faults, healed, brought to rest, judged.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -95,7 +96,7 @@ fn heal(world: &World) {
 
 /// Turns of all workers, until nothing is left to do.
 fn rest(world: &Rc<World>, plan: &Plan) -> Result<(), String> {
-    let mut turns_at_rest = 0;
+    let (mut turns_at_rest, mut marks) = (0, BTreeMap::new());
     for _ in 0..REST_TURNS_MAX {
         for machine in 0..plan.machines {
             for worker in 0..plan.workers {
@@ -109,7 +110,9 @@ fn rest(world: &Rc<World>, plan: &Plan) -> Result<(), String> {
         testudo::clock::Clock::sleep(&*world.shared.clock, Duration::from_millis(20));
         world.tail.borrow_mut().read(&mut world.shared.cluster());
         world.violation().map_or(Ok(()), Err)?;
-        turns_at_rest = if unrest(world).is_none() { turns_at_rest + 1 } else { 0 };
+        // Closed windows are swept at positions that stay.
+        let before = std::mem::replace(&mut marks, world.shared.cluster().group.marks().clone());
+        turns_at_rest = if unrest(world).is_none() && marks == before { turns_at_rest + 1 } else { 0 };
         if turns_at_rest == REST_TURNS {
             return Ok(());
         }
@@ -141,7 +144,8 @@ fn unrest(world: &World) -> Option<String> {
             return Some(format!("nobody owns {partition}"));
         }
         let end = cluster.topics["in"].logs[partition.partition as usize].committed_end();
-        let position = cluster.group.positions(std::slice::from_ref(&partition), true).ok().and_then(|positions| positions[0]);
+        let position = cluster.group.positions(std::slice::from_ref(&partition), true).ok().and_then(|marks| marks[0]);
+        let position = position.map(|mark| mark.position.0);
         if end.is_some() && position != end {
             return Some(format!("{partition} is at {position:?} of {end:?}"));
         }

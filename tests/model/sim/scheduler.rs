@@ -217,7 +217,7 @@ impl World {
         }
         for partition in cluster.shared_out.clone() {
             let committed = cluster.group.positions(std::slice::from_ref(&partition), false).ok().and_then(|positions| positions[0]);
-            retained.1.extend(committed.map(|committed| (partition, committed)));
+            retained.1.extend(committed.map(|mark| (partition, mark.position.0)));
         }
         retained.0 = now;
     }
