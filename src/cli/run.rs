@@ -38,7 +38,7 @@ use crate::telemetry::metric::Metrics;
 use crate::tenant::{Tenant, check};
 
 /// Step of the loop that waits for signals and ends.
-const STEP: Duration = Duration::from_millis(20);
+const STEP: Duration = Duration::from_millis(50);
 /// A drain asks for the ends of topics until this has passed.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 

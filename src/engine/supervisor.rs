@@ -1,8 +1,8 @@
 //! Keeps one tenant working: prepares its job, runs its workers, starts them again after faults that pass, and ends, visibly, after
 //! those that do not. Tenants know nothing of each other: one that fails leaves the others running.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,11 +31,21 @@ const LONG_LIFE: Duration = Duration::from_secs(60);
 const FRUITLESS_STARTS_MAX: usize = 8;
 /// When one worker has ended, the others have so long: longer than all that they may wait for on the way.
 const END_WITHIN: Duration = Duration::from_secs(120);
-/// Step in which a stop is noticed while pausing.
+/// Step in which a stop is noticed.
 const STOP_STEP: Duration = Duration::from_millis(50);
 
 /// Opens a tenant's store; asked again after a fault, with what was wrong with the old one.
 pub type OpenStore = dyn Fn(Option<&StoreFault>) -> Result<Arc<dyn StateStore>, StoreFault> + Send + Sync;
+
+/// Tells the supervisor that a worker's thread ends, by a panic too.
+struct Ending(mpsc::Sender<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // A supervisor that has given the worker up does not listen.
+        let _unheard = self.0.send(());
+    }
+}
 
 /// What a tenant's supervisor needs.
 pub struct Parts<B: Broker> {
@@ -178,9 +188,10 @@ impl<B: Broker> Supervisor<B> {
         let job = Arc::new(job);
         // One worker's end ends the others of this start; the tenant's own stop is asked beside it.
         let stop = Arc::new(AtomicBool::new(false));
+        let (ending, ends) = mpsc::channel();
         let (mut threads, mut unmade) = (Vec::new(), None);
         for number in 0..parts.settings.worker_count() {
-            match self.spawn(&job, &stop, number) {
+            match self.spawn(&job, &stop, number, Ending(ending.clone())) {
                 Ok(thread) => threads.push(thread),
                 Err(fault) => {
                     // Those that work already are waited for: none may outlive its start.
@@ -198,7 +209,8 @@ impl<B: Broker> Supervisor<B> {
                     return Err(TenantFault::Stuck);
                 }
             }
-            parts.clock.sleep(STOP_STEP / 5);
+            // A worker's end ends the wait; so does time, to look at the stop.
+            let _woken = ends.recv_timeout(STOP_STEP);
         }
         let ends = threads.into_iter().map(|thread| match thread.join() {
             Ok(end) => end.map_err(TenantFault::from),
@@ -208,13 +220,22 @@ impl<B: Broker> Supervisor<B> {
         unmade.map(Err).or(first).unwrap_or(Ok(()))
     }
 
-    fn spawn(&self, job: &Arc<Job>, stop: &Arc<AtomicBool>, number: usize) -> Result<JoinHandle<Result<(), WorkerFault>>, TenantFault> {
+    fn spawn(
+        &self,
+        job: &Arc<Job>,
+        stop: &Arc<AtomicBool>,
+        number: usize,
+        ending: Ending,
+    ) -> Result<JoinHandle<Result<(), WorkerFault>>, TenantFault> {
         let (job, stop, parts) = (job.clone(), stop.clone(), &self.parts);
         let (broker, clock, status, instance) = (parts.broker.clone(), parts.clock.clone(), parts.status.clone(), parts.instance.clone());
         status.worker(number, WorkerState::Starting);
         std::thread::Builder::new()
             .name(format!("{}-{number}", job.tenant.name))
-            .spawn(move || Worker::start(job, broker, clock, status, stop, &instance, number)?.run())
+            .spawn(move || {
+                let _told = ending;
+                Worker::start(job, broker, clock, status, stop, &instance, number)?.run()
+            })
             .map_err(|error| TenantFault::Panicked(format!("no thread for worker {number}: {error}")))
     }
 

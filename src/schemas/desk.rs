@@ -31,6 +31,8 @@ const OTHERS_AFTER: Duration = Duration::from_secs(30);
 const OWNERS_WITHIN_MS: u64 = 3_000;
 /// Findings that a verdict keeps: of a hostile schema there may be thousands.
 const FINDINGS_MAX: usize = 30;
+/// A turn in which nothing is under way lasts as long as so many others.
+const REST_TURNS: u32 = 5;
 /// Messages taken in one turn.
 const MESSAGES_MAX: usize = 256;
 
@@ -121,7 +123,7 @@ impl<T: Topics> Desk<T> {
         }
     }
 
-    /// One turn: reads for up to `wait`, then writes what lacks.
+    /// One turn: reads for up to `wait`, or, where nothing is under way, waits for a message for a few times that; then writes what lacks.
     ///
     /// # Errors
     /// [`Failure`]; the next turn begins to read anew.
@@ -139,7 +141,13 @@ impl<T: Topics> Desk<T> {
             self.is_reading = true;
             (self.verdicts, self.mends, self.unannounced) = (Verdicts::default(), BTreeMap::new(), BTreeMap::new());
         }
-        let (records, is_at_end) = self.topics.read(wait)?;
+        let (records, is_at_end) = match self.is_at_rest() {
+            true => {
+                self.rest(wait * REST_TURNS);
+                self.topics.read(Duration::ZERO)?
+            }
+            false => self.topics.read(wait)?,
+        };
         for (key, value) in &records {
             self.apply(key, value.as_deref());
         }
@@ -239,14 +247,35 @@ impl<T: Topics> Desk<T> {
         tracing::info!(tenant = self.tenant.name, verdicts = self.verdicts.all().count(), "verdicts on schemas read");
     }
 
+    /// Whether nothing is expected of the topic: what others write there can wait for a few turns.
+    fn is_at_rest(&self) -> bool {
+        let asks = !self.open.is_empty() || self.sources.iter().any(|of| !self.verdicts.has_baseline(&of.source));
+        self.is_current && !asks && self.mends.is_empty() && self.unannounced.is_empty()
+    }
+
+    /// Waits for a message.
+    fn rest(&mut self, wait: Duration) {
+        match self.inbox.recv_timeout(wait) {
+            Ok(message) => self.take(message),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => self.clock.sleep(wait),
+        }
+    }
+
     fn take_messages(&mut self) {
         for _ in 0..MESSAGES_MAX {
             match self.inbox.try_recv() {
-                Ok(Message::Met(met)) => self.meet(*met),
-                Ok(Message::Baseline { source, ids }) => self.take_baseline(source, ids),
-                Ok(Message::Announced(key)) => self.announced(&key),
+                Ok(message) => self.take(message),
                 Err(_) => return,
             }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Met(met) => self.meet(*met),
+            Message::Baseline { source, ids } => self.take_baseline(source, ids),
+            Message::Announced(key) => self.announced(&key),
         }
     }
 
