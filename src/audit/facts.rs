@@ -185,6 +185,8 @@ pub struct ObservedPosition {
     pub end: i64,
     /// The group's committed position.
     pub committed: Option<i64>,
+    /// What stands beside it: it changes with transactions that take no record.
+    pub metadata: String,
 }
 
 /// A MongoDB document, reduced to what is compared.

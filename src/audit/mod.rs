@@ -276,7 +276,8 @@ impl Reading {
         let inputs = self.input_topics();
         let now = cluster.positions(&inputs, &cluster.partitions(inputs.iter())?)?;
         let committed = |positions: &[facts::ObservedPosition]| {
-            positions.iter().map(|position| (position.partition.clone(), position.committed)).collect::<HashMap<_, _>>()
+            let standing = |position: &facts::ObservedPosition| (position.committed, position.metadata.clone());
+            positions.iter().map(|position| (position.partition.clone(), standing(position))).collect::<HashMap<_, _>>()
         };
         Ok(committed(&now) != committed(before))
     }

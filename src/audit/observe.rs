@@ -85,19 +85,20 @@ impl Cluster {
                 list.add_partition(topic, partition);
             }
         }
-        let committed = self
+        let answer = self
             .committed
             .committed_offsets(list, REQUEST_WAIT)
             .map_err(|error| AuditError::kafka("read the group's committed positions".into(), &error))?;
         let mut positions = Vec::new();
-        for element in committed.elements() {
+        for element in answer.elements() {
             let partition = TopicPartition::new(element.topic(), element.partition());
             let (start, end) = self.bounds(&self.uncommitted, &partition)?;
             let committed = match element.offset() {
                 Offset::Offset(position) => Some(position),
                 _ => None,
             };
-            positions.push(ObservedPosition { partition, start, end, committed });
+            let metadata = crate::kafka::ffi::metadata(&answer, &partition.topic, partition.partition);
+            positions.push(ObservedPosition { partition, start, end, committed, metadata });
         }
         Ok(positions)
     }

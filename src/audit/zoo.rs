@@ -244,8 +244,13 @@ fn observe(declaration: &Declaration, job: &Job, zoo: &Zoo) -> Observed {
     observed.documents.insert("readings".into(), zoo.documents["readings"].iter().map(observed_reading).collect());
     observed.stored = Some(Stored { windows: zoo.stored.clone(), positions: zoo.positions.clone() });
     observed.history = zoo.history.clone();
-    observed.positions =
-        vec![ObservedPosition { partition: TopicPartition::new("in", 0), start: 0, end: zoo.end, committed: Some(zoo.committed) }];
+    observed.positions = vec![ObservedPosition {
+        partition: TopicPartition::new("in", 0),
+        start: 0,
+        end: zoo.end,
+        committed: Some(zoo.committed),
+        metadata: String::new(),
+    }];
     observed
 }
 

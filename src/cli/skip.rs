@@ -145,5 +145,9 @@ fn logged(
         };
         all.push((changelog, last.unwrap_or(nothing)));
     }
+    if let Some([(one, before), (other, after)]) = all.array_windows().find(|[(_, one), (_, other)]| one.mark != other.mark) {
+        return Err(anyhow!("{one} stands at {}, {other} at {}: mend that first, `testudo run` says how", before.mark, after.mark))
+            .exit(Exit::Incompatible);
+    }
     Ok(all)
 }

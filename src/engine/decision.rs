@@ -129,8 +129,9 @@ pub fn decide(facts: &Facts, stored: Option<&Progress>) -> Decision {
             ));
         }
     }
-    let is_ahead = stored.mark > facts.committed.unwrap_or(Mark::START);
-    let is_level = facts.committed == Some(stored.mark);
+    let is_ahead = stored.mark.position > facts.committed.unwrap_or(Mark::START).position;
+    // A group that was set to its position by hand has forgotten its sweeps: they are committed, and no record lies behind them.
+    let is_level = facts.committed.is_some_and(|committed| committed.position == stored.mark.position && committed <= stored.mark);
     match (is_ahead, is_level && facts.windows.iter().all(|window| known(window).is_some())) {
         (true, _) => Decision::Ahead { stored: stored.mark },
         (_, true) => Decision::Use,
@@ -179,6 +180,13 @@ impl Facts {
             return Err(self.refused(cut(plan, start, whole_from)));
         }
         self.compare(plan, logged.map(|logged| logged.mark))
+    }
+
+    /// The group's mark, or a later one at its position that state and changelogs have: a group that was set to its position by hand has
+    /// forgotten its sweeps, which are committed, and no record lies behind them.
+    pub(super) fn committed_or_later(&self, marks: impl Iterator<Item = Mark>) -> Option<Mark> {
+        let committed = self.committed?;
+        marks.filter(|mark| mark.position == committed.position).chain([committed]).max()
     }
 
     /// Compares a changelog's last mark with the group's.

@@ -188,7 +188,7 @@ impl Job {
             name: dead_letters,
         };
         let processor = Processor::new(admissions.collect(), alerts, windows, dead_letters, self.store.clone());
-        let processor = processor.rebuilding(self.settings.staging.is_some()).sweeping(self.settings.sweep_max);
+        let processor = processor.rebuilding(self.settings.staging.is_some());
         Ok(match self.ledger_schema {
             Some(schema) => processor.with_ledger(ledger::Writer::new(ledger::Author {
                 topic: self.tenant.ledger_topic(),

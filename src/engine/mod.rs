@@ -33,6 +33,7 @@ mod held;
 mod losses;
 mod ownership;
 mod sealing;
+mod sweeping;
 pub mod worker;
 
 pub mod supervisor;

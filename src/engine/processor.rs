@@ -11,6 +11,7 @@ use super::branch::time::stream_times;
 use super::branch::{AlertBranch, BranchFault, SealedPartition, SealedWindows, WindowBranch};
 use super::epoch::{Advance, Epoch, SealedEpoch};
 use super::rejection::{DeadLetterTopic, Rejection};
+use super::sweeping::SWEEP_MAX;
 use crate::avro::frame::SchemaId;
 use crate::failpoint;
 use crate::kafka::{Headers, Mark, Offset, Outgoing, Position, Run, TopicPartition};
@@ -76,22 +77,19 @@ pub struct Processed {
 pub struct Processor {
     admissions: Vec<Admission>,
     alerts: Vec<AlertBranch>,
-    windows: Vec<WindowBranch>,
+    pub(super) windows: Vec<WindowBranch>,
     dead_letters: DeadLetterTopic,
     store: Arc<dyn StateStore>,
-    tasks: BTreeMap<TopicPartition, Task>,
+    pub(super) tasks: BTreeMap<TopicPartition, Task>,
     /// Partitions with closed windows that are still to be swept.
-    owing: BTreeSet<TopicPartition>,
-    epoch: Epoch,
+    pub(super) owing: BTreeSet<TopicPartition>,
+    pub(super) epoch: Epoch,
     ledger: Option<ledger::Writer>,
     /// Lets out only what comes of windows: the rest was let out by the generation before.
     is_rebuilding: bool,
     /// What a small epoch sweeps of closed windows.
-    sweep: ScanMax,
+    pub(super) sweep: ScanMax,
 }
-
-/// Bytes of closed windows that an epoch sweeps, at most.
-const SWEEP_BYTES_MAX: usize = 32 << 20;
 
 impl Processor {
     /// A processor with one admission for each source, in their order.
@@ -103,29 +101,12 @@ impl Processor {
         store: Arc<dyn StateStore>,
     ) -> Self {
         let (tasks, owing, epoch) = (BTreeMap::new(), BTreeSet::new(), Epoch::default());
-        Self {
-            admissions,
-            alerts,
-            windows,
-            dead_letters,
-            store,
-            tasks,
-            owing,
-            epoch,
-            ledger: None,
-            is_rebuilding: false,
-            sweep: ScanMax { entries: usize::MAX, bytes: SWEEP_BYTES_MAX },
-        }
+        Self { admissions, alerts, windows, dead_letters, store, tasks, owing, epoch, ledger: None, is_rebuilding: false, sweep: SWEEP_MAX }
     }
 
     /// For a generation that is being rebuilt, or not.
     pub fn rebuilding(self, is_rebuilding: bool) -> Self {
         Self { is_rebuilding, ..self }
-    }
-
-    /// Has small epochs sweep at most so many closed windows.
-    pub fn sweeping(self, entries: usize) -> Self {
-        Self { sweep: ScanMax { entries, ..self.sweep }, ..self }
     }
 
     /// Writes a ledger record with every epoch.
@@ -151,40 +132,6 @@ impl Processor {
         self.owing.remove(partition);
         for branch in &mut self.windows {
             branch.close(partition);
-        }
-    }
-
-    /// Partitions with closed windows that are still to be swept: the bound of an epoch left them over.
-    pub fn owing(&self) -> &BTreeSet<TopicPartition> {
-        &self.owing
-    }
-
-    /// Notes whether closed windows of a partition are still to be swept.
-    fn look_for_owed(&mut self, partition: &TopicPartition) {
-        let stream_time = self.tasks.get(partition).and_then(|task| task.stream_time_us);
-        let owes = stream_time.is_some_and(|stream_time| self.windows.iter().any(|branch| branch.owes(partition, stream_time)));
-        match owes {
-            true => self.owing.insert(partition.clone()),
-            false => self.owing.remove(partition),
-        };
-    }
-
-    /// Begins an epoch without records, where nothing is open and closed windows are still to be swept.
-    pub fn sweep(&mut self, now: Duration) {
-        if self.epoch.is_empty() && !self.owing.is_empty() {
-            self.epoch.began = Some(now);
-            self.take_owing_in();
-        }
-    }
-
-    /// Takes partitions with closed windows to be swept into the epoch, without a record of theirs: their marks move all the same.
-    fn take_owing_in(&mut self) {
-        for partition in &self.owing {
-            let Some(task) = self.tasks.get(partition).filter(|_| !self.epoch.advances.contains_key(partition)) else { continue };
-            // There is no record to take it from, and stream time is not ahead of those that there were.
-            let latest_ms = task.stream_time_us.map_or(-1, |stream_time| stream_time.div_euclid(1_000));
-            let advance = Advance { mark: task.mark.swept(), stream_time_us: task.stream_time_us, latest_ms, records: 0 };
-            self.epoch.advances.insert(partition.clone(), advance);
         }
     }
 
@@ -321,7 +268,13 @@ impl Processor {
             sealed.push((index, self.windows[index].seal(&stream_time, &*self.store, &mut share)?));
             sweep = sweep.without(given.without(share));
         }
+        self.keep_what_was_swept(&sealed);
         let epoch = std::mem::take(&mut self.epoch);
+        if epoch.is_empty() {
+            // Nothing is left in the store after all.
+            self.settle_branches()?;
+            return Ok(None);
+        }
         let mut end = SealedEpoch {
             outgoing: epoch.outgoing,
             marks: epoch.advances.iter().map(|(partition, advance)| (partition.clone(), advance.mark)).collect(),
@@ -340,13 +293,6 @@ impl Processor {
             end.outgoing.extend(ledger.close(Outgoing::stamp(latest_ms)));
         }
         Ok(Some(end))
-    }
-
-    /// How many closed windows that it did not touch the epoch may sweep: its transaction has to end in time, and is held in memory. As
-    /// many as it has records, which is what keeps pace where each opens a window, within bounds.
-    fn sweep_max(&self) -> ScanMax {
-        let records = usize::try_from(self.epoch.counts.records).unwrap_or(usize::MAX);
-        ScanMax { entries: records.clamp(self.sweep.entries, self.sweep.entries.saturating_mul(5)), ..self.sweep }
     }
 
     fn collect(&mut self, window: usize, sealed: SealedWindows, end: &mut SealedEpoch) {
@@ -426,12 +372,16 @@ impl Processor {
                 window.progress.position += count;
             }
         }
+        self.settle_branches()?;
+        sealed.advances.keys().for_each(|partition| self.look_for_owed(partition));
+        Ok(())
+    }
+
+    fn settle_branches(&mut self) -> Result<(), ProcessFault> {
         for branch in &mut self.windows {
             branch.settle()?;
         }
-        for partition in sealed.advances.keys() {
-            self.look_for_owed(partition);
-        }
+        self.owing.clone().iter().for_each(|partition| self.look_for_owed(partition));
         Ok(())
     }
 
@@ -450,7 +400,7 @@ impl Processor {
 
 fn swept(windows: &[WindowBranch], window: &str, partition: &TopicPartition) -> Swept {
     let branch = windows.iter().find(|branch| branch.declared().name == window);
-    branch.and_then(|branch| branch.swept(partition)).cloned().unwrap_or_default()
+    branch.and_then(|branch| branch.swept(partition)).map(Swept::logged).unwrap_or_default()
 }
 
 /// Largest distance between event time and Kafka timestamp among admitted rows, microseconds.

@@ -246,6 +246,9 @@ impl Restore {
     /// Compares what was restored with what the group says, then lets the partition go.
     fn finish(&mut self, store: &dyn StateStore) -> Result<Step, RestoreFault> {
         let was_replayed = !self.progress.is_whole();
+        let logged = self.progress.changelogs.values().filter_map(|changelog| Some(changelog.logged.as_ref()?.mark));
+        let committed = self.facts.committed_or_later(logged.chain([self.progress.mark]));
+        self.facts.committed = committed;
         if was_replayed {
             self.check_logged()?;
             if let Some(loss) = self.accepted_loss() {

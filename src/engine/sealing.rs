@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use super::epoch::SealedEpoch;
+use super::processor::ProcessFault;
 use super::settings::Settings;
+use super::sweeping::SWEEP_MAX;
 use super::worker::{Stage, Worker};
 use crate::kafka::{Broker, GroupConsumer, Position};
+use crate::store::ScanMax;
 
 /// With fewer records than these left in the log a worker is not behind.
 const BEHIND_MIN: u64 = 20_000;
@@ -31,6 +35,11 @@ impl Caution {
 
     fn of(self, most: usize) -> usize {
         (most >> self.0).max(1)
+    }
+
+    /// What a small epoch may sweep.
+    fn sweep(self, entries_max: usize) -> ScanMax {
+        ScanMax { entries: self.of(entries_max), bytes: self.of(SWEEP_MAX.bytes) }
     }
 
     /// How many records one poll may bring.
@@ -93,6 +102,17 @@ impl<B: Broker> Worker<B> {
             !is_careful && is_behind(taken, left_before(moving.map(|(partition, position)| (position, consumer.known_end(partition)))))
         };
         is_due(standing, settings, lags)
+    }
+
+    /// Seals the open epoch. After transactions that failed it sweeps less, too.
+    pub(super) fn seal(&mut self) -> Result<Option<SealedEpoch>, ProcessFault> {
+        self.processor.bound_sweeps(self.caution.sweep(self.job.settings.sweep_max));
+        let sealed = self.processor.seal()?;
+        if sealed.is_none() {
+            // It may have been found that nothing is owed.
+            self.tell_owing();
+        }
+        Ok(sealed)
     }
 
     /// Tells which partitions have results of closed windows still to come.

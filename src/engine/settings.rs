@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::staging::Staging;
+use super::sweeping::SWEEP_MAX;
 
 /// `[engine]` of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -54,7 +55,7 @@ pub struct Settings {
 }
 
 fn sweep_max() -> usize {
-    20_000
+    SWEEP_MAX.entries
 }
 
 impl Default for Settings {

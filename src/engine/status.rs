@@ -83,10 +83,17 @@ struct Inner {
 impl Inner {
     fn has_reached(&self, partition: &TopicPartition, end: Position) -> bool {
         let has_read = end.0 == 0 || self.partitions.get(partition).is_some_and(|(_, reached)| *reached >= Some(end));
-        has_read && !self.owing.values().any(|of_worker| of_worker.contains(partition))
+        has_read && !self.owes(partition)
+    }
+
+    fn owes(&self, partition: &TopicPartition) -> bool {
+        self.owing.values().any(|of_worker| of_worker.contains(partition))
     }
 
     fn waits_for_a_person(&self, partition: &TopicPartition) -> Option<String> {
+        if self.owes(partition) {
+            return None;
+        }
         let waiting = self.waiting.values().find_map(|of_worker| of_worker.get(partition));
         let decision = waiting.and_then(|waiting| Some(format!("{partition} at {}: {}", waiting.position, waiting.owner.as_ref()?)));
         decision.or_else(|| self.held.get(partition).cloned())
@@ -225,6 +232,13 @@ impl Status {
         // One that is taken up again keeps its metrics: dropped, they would take the lag of their successors away.
         let make = || (self.metrics.partition(&partition.topic, partition.partition), None);
         inner.partitions.entry(partition.clone()).or_insert_with(make).1 = Some(position);
+    }
+
+    /// How far a partition is, and what it owes, has to be found out again.
+    pub fn unknown(&self, partition: &TopicPartition) {
+        if let Some((_, reached)) = self.inner().partitions.get_mut(partition) {
+            *reached = None;
+        }
     }
 
     /// A partition was given up.
@@ -385,6 +399,28 @@ mod tests {
         status.waiting(0, BTreeMap::new());
         status.held(&two, "in/1 is held at 5".to_owned());
         assert_eq!(status.stuck_before(&ends), Some(vec!["in/1 is held at 5".to_owned()]));
+    }
+
+    /// A drain ends when results of closed windows are out; what a worker that starts over has done is not known until it is there again.
+    #[test]
+    fn a_partition_that_owes_results_or_is_taken_up_again_has_not_reached_its_end() {
+        let status = Status::new(TenantMetrics::new(&Metrics::new(), "t"), Health::default().component("t"));
+        let partition = TopicPartition::new("in", 0);
+        let ends = [(partition.clone(), Position(10))];
+        status.restored(&partition, 0, Position(10));
+        assert!(status.has_reached(&ends));
+
+        status.owing(1, &BTreeSet::from([partition.clone()]));
+        status.held(&partition, "in/0 is held at 10".to_owned());
+        assert!(!status.has_reached(&ends));
+        assert_eq!(status.stuck_before(&ends), None, "nobody has to do anything");
+        status.owing(1, &BTreeSet::new());
+        assert!(status.has_reached(&ends));
+
+        status.unknown(&partition);
+        assert!(!status.has_reached(&ends));
+        status.restored(&partition, 0, Position(10));
+        assert!(status.has_reached(&ends));
     }
 
     /// So many lags are shown.

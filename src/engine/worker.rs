@@ -31,6 +31,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// How often a last stable offset is asked for.
 const STABLE_END_EVERY: Duration = Duration::from_millis(500);
+/// A stop waits so long for results of windows that are closed.
+const SWEEP_WITHIN: Duration = Duration::from_secs(5);
 /// Wait before the client is asked again to resume a partition.
 const RESUME_WAIT: Duration = Duration::from_millis(5);
 /// A partition that cannot be resumed for this long needs a new client.
@@ -166,6 +168,11 @@ impl<B: Broker> Worker<B> {
     pub fn finish(mut self) -> Result<(), WorkerFault> {
         failpoint::at("shutdown.begun");
         if !self.is_recovering {
+            self.commit()?;
+        }
+        let until = Deadline::after(&*self.clock, SWEEP_WITHIN);
+        while !self.is_recovering && !self.processor.owing().is_empty() && !until.is_over(&*self.clock) {
+            self.processor.sweep(self.clock.monotonic());
             self.commit()?;
         }
         failpoint::at("shutdown.committed");
@@ -341,7 +348,7 @@ impl<B: Broker> Worker<B> {
 
     /// Seals the epoch and commits it.
     pub(super) fn commit(&mut self) -> Result<(), WorkerFault> {
-        let Some(mut sealed) = self.processor.seal()? else { return Ok(()) };
+        let Some(mut sealed) = self.seal()? else { return Ok(()) };
         if Bug::StateBeforeCommit.is_planted() {
             self.job.store.apply(sealed.changes.clone())?;
         }
@@ -393,8 +400,8 @@ impl<B: Broker> Worker<B> {
         for partition in &partitions {
             self.stages.insert(partition.clone(), Stage::Restoring);
             self.processor.close(partition);
+            self.status.unknown(partition);
         }
-        self.tell_owing();
         let again = |worker: &mut Self, failure: Failure| {
             if failure.reaction == Reaction::Stop {
                 return Err(WorkerFault::Kafka(failure));

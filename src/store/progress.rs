@@ -62,6 +62,9 @@ pub struct LoggedProgress {
     pub whole_from: i64,
 }
 
+/// Longest key in a progress record, in bytes; each takes up to four there, and the record has to stay far below a broker's bound.
+const LOGGED_KEY_MAX: usize = 8 << 10;
+
 /// Which closed windows of a partition are reported and gone. Their tombstones may be gone from the changelog too, so a replay over an older
 /// state removes them by this. The larger one is the later one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,6 +81,13 @@ impl Swept {
     /// All windows that start up to an instant, microseconds since 1970.
     pub fn until(until_us: i64) -> Self {
         Self { until_us: Some(until_us), within: None }
+    }
+
+    /// As a progress record says it: a key that is too long is left out. Then a replay, after a half-done sweep, over a state that is older
+    /// than the changelog's tombstones live, would not know of those that start at one instant.
+    pub fn logged(&self) -> Self {
+        let within = self.within.clone().filter(|(_, key)| key.len() <= LOGGED_KEY_MAX);
+        Self { within, ..*self }
     }
 
     /// Whether a window is among them; the key as the store has it.

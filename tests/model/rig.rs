@@ -90,9 +90,14 @@ impl Rig {
 
     /// Ends the open epoch, in which something happened.
     pub fn seal(&mut self) -> SealedEpoch {
-        let sealed = seal_epoch(&mut self.processor, &self.store).expect("an epoch with records");
+        self.try_seal().expect("an epoch with records")
+    }
+
+    /// Ends the open epoch; nothing where nothing happened in it.
+    pub fn try_seal(&mut self) -> Option<SealedEpoch> {
+        let sealed = seal_epoch(&mut self.processor, &self.store)?;
         self.produced.extend(sealed.outgoing.iter().cloned());
-        sealed
+        Some(sealed)
     }
 
     /// Feeds records as one slice and one epoch.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use testudo::engine::processor::{Task, TaskWindow};
-use testudo::engine::settings::Settings;
 use testudo::kafka::{Header, Mark, Offset, Outgoing, Position, RunBuilder, TopicPartition};
 use testudo::store::{ChangelogProgress, LoggedProgress, StateStore, Swept};
 
@@ -72,8 +71,7 @@ pub fn expected(ran: &Cluster) -> Expected {
     let registry = Registry::new(shared.clone());
     let process = Process { machine: 0, incarnation: 0 };
     let disk = Arc::new(Disk::default());
-    let calm_settings = Settings { sweep_max: usize::MAX, ..settings(false, false) };
-    let parts = Parts::prepare(&shared, &registry, process, &disk, &Arc::default(), calm_settings).expect("a calm cluster");
+    let parts = Parts::prepare(&shared, &registry, process, &disk, &Arc::default(), settings(false, false)).expect("a calm cluster");
     judge_all(parts.gate(), &registry);
     let mut processor = parts.job().processor("calm").expect("a processor");
     let mut expected = Expected::default();
