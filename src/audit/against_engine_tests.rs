@@ -17,7 +17,7 @@ use super::value::Value;
 use crate::tenant::expression::Compiler;
 
 /// Texts that the audit must know, and give the engine's values for.
-const KNOWN: [&str; 118] = [
+const KNOWN: [&str; 141] = [
     "i < 2000",
     "i + 1",
     "i + i",
@@ -132,6 +132,29 @@ const KNOWN: [&str; 118] = [
     "i::text",
     "i::boolean",
     "p > 12.49",
+    "p > 8.2",
+    "p >= 8.2",
+    "p = 8.2",
+    "p <> 8.2",
+    "8.2 < p",
+    "p < -8.2",
+    "p >= 4.4",
+    "p > 12.495",
+    "p <= 12.505",
+    "p = 12.505",
+    "p BETWEEN 8.2 AND 12.5",
+    "p NOT BETWEEN 4.4 AND 8.2",
+    "p IN (8.2, 4.4, 12.505)",
+    "p NOT IN (8.2, 1)",
+    "p IS DISTINCT FROM 8.2",
+    "CASE p WHEN 8.2 THEN 'a' WHEN 4.4 THEN 'b' END",
+    "p = 8.1 + 0.1",
+    "p >= 8 + 0.2",
+    "p > 1e3",
+    "p > 1e30",
+    "p > 1",
+    "p * 2 > 16.4",
+    "p > CAST(8.2 AS DOUBLE)",
     "p * 2",
     "p + p",
     "p + 0.5",

@@ -14,6 +14,23 @@ pub fn signed(bytes: &[u8]) -> Option<i128> {
     ((number < 0) == is_negative).then_some(number)
 }
 
+/// A double as `unscaled / 10^scale`: the shortest number that is this double, or, where it was computed, that of 15 digits; `None` where
+/// that has more than 38 digits before the point or behind it.
+pub fn of_double(number: f64, is_as_written: bool) -> Option<(i128, i8)> {
+    let text = if is_as_written { format!("{number:e}") } else { format!("{number:.14e}") };
+    let (mantissa, power) = text.split_once('e')?;
+    let (mut power, mut unscaled) = (power.parse::<i32>().ok()?, mantissa.replace('.', "").parse::<i128>().ok()?);
+    power -= mantissa.split_once('.').map_or(0, |(_, behind)| behind.len() as i32);
+    while unscaled % 10 == 0 && unscaled != 0 && power < 0 {
+        (unscaled, power) = (unscaled / 10, power + 1);
+    }
+    while power > 0 && unscaled != 0 {
+        (unscaled, power) = (unscaled.checked_mul(10)?, power - 1);
+    }
+    let scale = if unscaled == 0 { 0 } else { -power };
+    (scale <= 38).then_some((unscaled, scale as i8))
+}
+
 /// The decimal digits, behind a sign where the number is negative; `None` when it has more than `most` of them.
 pub fn in_digits(bytes: &[u8], most: usize) -> Option<String> {
     let is_negative = bytes.first().is_some_and(|first| first & 0x80 != 0);

@@ -12,8 +12,8 @@ use datafusion_sql::sqlparser::parser::Parser;
 use super::aggregate::Aggregate;
 use super::eval::{Comparison, Expr};
 use super::sql_steps::{
-    align, boolean, call, column, compare, convert, in_own_unit, interval_ns, literal, meet, must_be_condition, not, number, sql_type,
-    text_literal, to_timestamp, unknown,
+    align, boolean, call, column, compare, convert, exact, in_own_unit, interval_ns, literal, meet, must_be_condition, not, number,
+    sql_type, text_literal, to_timestamp, unknown,
 };
 use super::time::Unit;
 use super::types::{self, Arithmetic, Type};
@@ -319,7 +319,8 @@ impl Compiler<'_, '_> {
         let value = self.expr(inner)?;
         let items: Vec<Typed> = list.iter().map(|item| self.expr(item)).collect::<Result<_, _>>()?;
         let value = self.narrow(inner, value, items.iter().all(|item| item.expr.is_constant()))?;
-        let items: Vec<Typed> = items.into_iter().map(|item| rounded(item, value.kind)).collect::<Result<_, _>>()?;
+        let items: Vec<Typed> =
+            items.into_iter().map(|item| Ok(exact(rounded(item, value.kind)?, value.kind))).collect::<Result<_, Unaudited>>()?;
         let kind = items.iter().try_fold(value.kind, |kind, item| meet(&Typed { expr: value.expr.clone(), kind }, item))?;
         let items = items.into_iter().map(|item| Ok(convert(item, kind)?.expr)).collect::<Result<_, Unaudited>>()?;
         let found = Expr::In(Box::new(convert(value, kind)?.expr), items);

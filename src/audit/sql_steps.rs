@@ -2,13 +2,13 @@
 
 use datafusion_sql::sqlparser::ast::{self, DataType, ExactNumberInfo, Ident, TimezoneInfo};
 
-use super::cast;
 use super::eval::{Comparison, Expr};
 use super::functions;
 use super::sql::{Column, Typed, Unaudited};
 use super::time::{self, Unit};
-use super::types::{self, Type};
+use super::types::{self, PRECISION_MAX, Type};
 use super::value::Value;
+use super::{cast, digits};
 
 pub(super) fn unknown(expr: &ast::Expr) -> Unaudited {
     Unaudited(format!("expression {expr}"))
@@ -111,7 +111,28 @@ pub(super) fn meet(left: &Typed, right: &Typed) -> Result<Type, Unaudited> {
     }
 }
 
+/// A constant with a point that meets a decimal is the decimal that was written, not the double next to it (C79).
+pub(super) fn exact(constant: Typed, to_meet: Type) -> Typed {
+    let (Type::Decimal(precision, scale), Type::Double, true) = (to_meet, constant.kind, constant.expr.is_constant()) else {
+        return constant;
+    };
+    let is_as_written = matches!(constant.expr, Expr::Literal(_));
+    let Ok(Value::Double(number)) = constant.expr.eval(&[]) else { return constant };
+    let Some((unscaled, own)) = digits::of_double(number, is_as_written) else { return constant };
+    // As many digits before and behind the point as either has; where those are too many, both are compared as before.
+    let whole = |unscaled: i128, scale: i8| unscaled.unsigned_abs().to_string().len() as i8 - scale;
+    let before = (precision as i8 - scale).max(if unscaled == 0 { 0 } else { whole(unscaled, own) });
+    match before + scale.max(own) {
+        digits if digits <= PRECISION_MAX as i8 => {
+            Typed { expr: Expr::Literal(Value::Decimal { unscaled, scale: own }), kind: Type::Decimal((before + own) as u8, own) }
+        }
+        _ => constant,
+    }
+}
+
 pub(super) fn align(left: Typed, right: Typed) -> Result<(Expr, Expr), Unaudited> {
+    let (of_left, of_right) = (left.kind, right.kind);
+    let (left, right) = (exact(left, of_right), exact(right, of_left));
     let kind = meet(&left, &right)?;
     Ok((convert(left, kind)?.expr, convert(right, kind)?.expr))
 }

@@ -77,6 +77,16 @@ fn what_is_not_looked_at_does_not_fail() {
 fn decimals_keep_their_digits() {
     assert_eq!(value("price * 2"), Value::Decimal { unscaled: 2500, scale: 2 });
     assert_eq!(value("price > 12.49"), Value::Bool(true));
+    for (sql, met) in [("price - 4.3 > 8.2", false), ("price = 12.5", true), ("price < 12.505", true), ("price > 12.505", false)] {
+        assert_eq!(value(sql), Value::Bool(met), "{sql}");
+    }
+    let at = columns().iter().position(|column| column.name == "price").expect("a column");
+    for cents in 1..2_000_i32 {
+        let mut row = row();
+        row[at] = Value::Decimal { unscaled: cents.into(), scale: 2 };
+        let text = f64::from(cents) / 100.0;
+        assert_eq!(on(&format!("price = {text}"), &row), Ok(Value::Bool(true)), "C79: {text}");
+    }
     assert_eq!(value("price + 0.5").to_string(), "13.0");
     assert_eq!(value("price / 3"), Value::Decimal { unscaled: 4_166_666, scale: 6 });
 }

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
 
@@ -272,6 +272,7 @@ fn the_usual_functions_compile() {
         "character_length(note)",
         "split_part(note, '-', 1)",
         "lpad(note, 12, '0') || rpad(note, -1) || repeat(note, 3)",
+        "replace(replace(replace(note, '&', '&amp;'), '<', '&lt;'), note, '')",
         "round(humidity, 1)",
         "sqrt(abs(humidity)) + power(humidity, 2)",
         "floor(humidity)",
@@ -285,6 +286,34 @@ fn the_usual_functions_compile() {
     ] {
         let expression = scalar(sql);
         assert!(expression.evaluate_rows(&rows(2, &[])).failed.is_empty(), "{sql}");
+    }
+}
+
+/// C75, C79: the double that is nearest to 8.2 lies below 8.20, that to 4.4 above 4.40.
+#[test]
+fn a_constant_with_a_point_is_compared_with_a_decimal_as_it_is_written() {
+    let amounts = Decimal128Array::from(vec![Some(820), Some(440), Some(830), None]).with_precision_and_scale(8, 2).expect("8 digits");
+    let schema = Arc::new(Schema::new(vec![Field::new("amount", amounts.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(amounts)]).expect("one column");
+    for (sql, met) in [
+        ("amount > 8.2", [false, false, true]),
+        ("amount >= 4.4", [true, true, true]),
+        ("amount = 8.3", [false, false, true]),
+        ("8.3 <= amount", [false, false, true]),
+        ("amount BETWEEN 4.4 AND 8.2", [true, true, false]),
+        ("amount IN (8.3, 4.4)", [false, true, true]),
+        ("amount NOT IN (8.3, 4.4)", [true, false, false]),
+        ("amount > 8.205", [false, false, true]),
+        ("amount < 8.205 AND amount <> 4.4", [true, false, false]),
+        ("amount = 8 + 0.2", [true, false, false]),
+        ("CASE amount WHEN 8.3 THEN true ELSE false END", [false, false, true]),
+        ("amount + amount > 16.4", [false, false, true]),
+    ] {
+        let condition = Compiler::new().condition(sql, &schema).expect(sql);
+        let Evaluated { values, failed } = condition.evaluate_rows(&batch);
+        assert!(failed.is_empty(), "{sql}: {failed:?}");
+        let found: Vec<bool> = values.as_boolean().iter().take(3).map(|met| met == Some(true)).collect();
+        assert_eq!(found, met, "{sql}");
     }
 }
 
@@ -350,6 +379,11 @@ fn what_a_record_cannot_answer_is_refused() {
         ("repeat(note, steps) = 'x'", "`repeat` needs a number from 0 to 100"),
         ("lpad(note, 2000000000) = 'x'", "`lpad` needs a number from 0 to 65536"),
         ("rpad(note, length(note), '0') = 'x'", "`rpad` needs a number"),
+        ("replace(note, 'a', note) = 'x'", "`replace` needs a text in quotes as its third argument"),
+        ("regexp_replace(note, 'a', note) = 'x'", "`regexp_replace` needs a text in quotes"),
+        ("repeat(repeat(note, 11), 10) = 'x'", "more than 100 times as long"),
+        ("replace(upper(replace(note, 'a', 'bbbbbbbbbbb')), 'b', 'aaaaaaaaaa') = 'x'", "more than 100 times as long"),
+        ("replace(note, '', repeat('x', 3)) = 'x'", "needs a text in quotes"),
     ] {
         let fault = fault(sql);
         assert!(fault.message.contains(said), "{sql}: {fault}");

@@ -3,6 +3,8 @@
 //! - A `real` column against `20.1`: DataFusion widens both to double, and the float 20.1 is then larger than the double 20.1. The
 //!   constant is made a float (C75). So are those inside of `coalesce(temperature, 0.0)`, `greatest` and `CASE` where these are compared
 //!   with constants.
+//! - A decimal column against `8.2`: DataFusion gives both 15 digits behind the point, and of `8.2` the double's; 8.20 is larger than
+//!   that. The constant is made the decimal that was written (C79).
 //! - A timestamp column against a text or a date: DataFusion turns both into nanoseconds, which end in 2262; a column in milliseconds can
 //!   hold the year 9999. The constant is made a timestamp of microseconds (C39). One that lies between two of the column's units is put
 //!   to the side of it that the comparison asks for: DataFusion would cut it off, and so take the unit before for equal.
@@ -20,7 +22,7 @@ use datafusion_expr::expr::{InList, ScalarFunction};
 use datafusion_expr::{Between, BinaryExpr, Case, Cast, Expr, ExprSchemable, Operator};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 
-use super::arithmetic;
+use super::{arithmetic, decimals};
 
 /// The expression with its constants fitted.
 pub fn fit(expression: Expr, schema: &DFSchema, simplifier: &ExprSimplifier) -> Result<Expr> {
@@ -160,6 +162,16 @@ impl Fitting<'_> {
                 Expr::Literal(ScalarValue::Float64(Some(value)), meta) => Expr::Literal(ScalarValue::Float32(Some(value as f32)), meta),
                 other => other,
             },
+            Some(DataType::Decimal128(precision, scale)) => {
+                let is_as_written = matches!(operand, Expr::Literal(..));
+                match self.computed(operand) {
+                    Expr::Literal(ScalarValue::Float64(Some(value)), meta) => {
+                        let fitted = decimals::constant(value, is_as_written, *precision, *scale);
+                        Expr::Literal(fitted.unwrap_or(ScalarValue::Float64(Some(value))), meta)
+                    }
+                    other => other,
+                }
+            }
             Some(DataType::Timestamp(unit, zone)) if *unit != TimeUnit::Nanosecond => self.fit_moment(operand, zone),
             _ => operand,
         }

@@ -21,6 +21,7 @@ mod compiled;
 mod samples;
 
 pub(super) mod compiler;
+mod decimals;
 
 pub use compiled::{Evaluated, EvaluationFault, Expression, evaluate_physical_rows};
 pub use compiler::Compiler;

@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Spanned, UnaryOperator, Value,
-    ValueWithSpan, Visit, Visitor,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, Query, Spanned,
+    UnaryOperator, Value, ValueWithSpan, Visit, Visitor, visit_expressions,
 };
 
 use super::fault::{ExpressionFault, as_identifier, closest};
@@ -19,8 +19,8 @@ const LISTED_MAX: usize = 12;
 /// Longest text that padding may make, in characters.
 const PADDED_MAX: u64 = 65_536;
 
-/// Most times that a text may be repeated.
-const REPEATED_MAX: u64 = 100;
+/// Most times as long as its text that what calls make of it may be.
+const LONGER_MAX: u64 = 100;
 
 /// Which columns an expression sees.
 pub struct Scope<'a> {
@@ -220,27 +220,78 @@ fn names_of_difference<'e>(expression: &'e Expr, names: &mut Vec<&'e Ident>) -> 
     }
 }
 
-/// Why a call could make a text of any length out of a small record; none if its length is bounded by a constant.
+/// Why a call could make a text of any length out of a small record; none if its length is bounded by constants.
 fn unbounded(call: &Function, name: &str) -> Option<String> {
-    let max = match name {
-        "lpad" | "rpad" => PADDED_MAX,
-        "repeat" => REPEATED_MAX,
-        _ => return None,
-    };
     let FunctionArguments::List(list) = &call.args else { return None };
-    // One that is lacking is told by the planner.
-    let argument = list.args.get(1)?;
-    let length = match argument {
+    let needs = |what: String| Some(format!("`{name}` needs {what}: a record could make a text of any length"));
+    // An argument that is lacking is told by the planner.
+    match name {
+        "lpad" | "rpad" => match whole_number(list.args.get(1)?) {
+            Some(length) if length <= PADDED_MAX => None,
+            _ => needs(format!("a number from 0 to {PADDED_MAX} as its second argument")),
+        },
+        "repeat" => match whole_number(list.args.get(1)?) {
+            Some(times) if times <= LONGER_MAX => is_too_long(list, times).then(|| too_long(name)),
+            _ => needs(format!("a number from 0 to {LONGER_MAX} as its second argument")),
+        },
+        "replace" | "regexp_replace" => match quoted(list.args.get(2)?) {
+            Some(_) => is_too_long(list, longer(name, list)).then(|| too_long(name)),
+            None => needs("a text in quotes as its third argument".into()),
+        },
+        _ => None,
+    }
+}
+
+fn too_long(name: &str) -> String {
+    format!(
+        "`{name}`, with what it is applied to, could make a text more than {LONGER_MAX} times as long: a record could make a text of any length"
+    )
+}
+
+/// Whether a call that makes a text so many times as long, and those in its arguments, make it too long together.
+fn is_too_long(list: &FunctionArgumentList, times: u64) -> bool {
+    let mut times = times;
+    let _end: ControlFlow<()> = visit_expressions(&list.args, |expression| {
+        if let Expr::Function(call) = expression
+            && let FunctionArguments::List(list) = &call.args
+        {
+            times = times.saturating_mul(longer(&function_name(call), list).max(1));
+        }
+        ControlFlow::Continue(())
+    });
+    times > LONGER_MAX
+}
+
+/// How many times as long as its text a call's result can be.
+fn longer(name: &str, list: &FunctionArgumentList) -> u64 {
+    let length = |at: usize| list.args.get(at).and_then(quoted).map(|text| text.len() as u64);
+    match name {
+        "repeat" => list.args.get(1).and_then(whole_number).unwrap_or(u64::MAX),
+        "replace" => match (length(1), length(2)) {
+            (Some(from), Some(to)) if from > 0 => to.div_ceil(from),
+            // Nothing at all stands before and behind each character.
+            (_, to) => to.map_or(u64::MAX, |to| to + 1),
+        },
+        "regexp_replace" => length(2).map_or(u64::MAX, |to| to + 1),
+        _ => 1,
+    }
+}
+
+fn whole_number(argument: &FunctionArg) -> Option<u64> {
+    match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::UnaryOp { op: UnaryOperator::Minus, .. })) => Some(0),
         FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => match &value.value {
-            Value::Number(digits, _) => digits.parse::<u64>().ok(),
+            Value::Number(digits, _) => digits.parse().ok(),
             _ => None,
         },
         _ => None,
-    };
-    match length {
-        Some(length) if length <= max => None,
-        _ => Some(format!("`{name}` needs a number from 0 to {max} as its second argument: a record could make a text of any length")),
+    }
+}
+
+fn quoted(argument: &FunctionArg) -> Option<String> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => value.value.clone().into_string(),
+        _ => None,
     }
 }
 
