@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::{DFSchemaRef, DataFusionError};
 use datafusion_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion_expr::{Expr, ExprSchemable};
@@ -11,6 +11,7 @@ use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion_sql::sqlparser::ast;
 
 use super::select::Warnings;
+use crate::avro::encode::StateCodec;
 use crate::tenant::expression::compiler::{must_be_boolean, planning_schema};
 use crate::tenant::expression::divisions::divisions;
 use crate::tenant::expression::types::{is_text_or_bytes, plain_type, sql_type};
@@ -108,6 +109,10 @@ impl<'c> Calls<'c> {
         };
         let from = self.state.len();
         self.add_state(&function).map_err(faulty)?;
+        let state = Arc::new(Schema::new(self.state[from..].to_vec()));
+        if let Err(fault) = StateCodec::new(&state) {
+            return Err(ExpressionFault::new(format!("`{call}` cannot be kept in a window's state: {fault}")));
+        }
         let mut arguments = function.expressions();
         arguments.extend(function.order_bys().iter().map(|order| order.expr.clone()));
         let kept = kept(settled.func.name(), &arguments, &self.source).map_err(faulty)?;

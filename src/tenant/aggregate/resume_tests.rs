@@ -361,3 +361,18 @@ fn what_does_not_resume_exactly_is_refused_with_a_remedy() {
         assert!(faults[0].1.message.contains(said), "{sql}: {}", faults[0].1);
     }
 }
+
+/// What the store has no form for is told by the check, not by the tenant that does not start.
+#[test]
+fn what_no_state_can_hold_is_refused() {
+    let entries = DataType::Struct(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)].into());
+    let tags = DataType::Map(Arc::new(Field::new("entries", entries, false)), false);
+    let mut fields: Vec<Field> = source().fields().iter().map(|field| (**field).clone()).collect();
+    fields.push(Field::new("tags", tags, true));
+    let source = Arc::new(Schema::new(fields));
+
+    for sql in ["last_value(tags ORDER BY t)", "first_value(tags ORDER BY t)"] {
+        let faults = Compiler::new().select(&[("x".to_owned(), sql.to_owned())], &source, &[]).expect_err(sql);
+        assert!(faults[0].1.message.contains("cannot be kept in a window's state"), "{sql}: {}", faults[0].1);
+    }
+}

@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, DecimalType, Int32Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, DecimalType, Int8Type, Int16Type, Int32Type, Int64Type, Schema};
 use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_datafusion_err};
 use datafusion_expr::{BinaryExpr as Binary, ColumnarValue, Expr, Operator};
@@ -142,6 +142,8 @@ fn must_fit(values: &ArrayRef, of: &Arc<dyn PhysicalExpr>) -> Result<()> {
     let fits = match values.data_type() {
         DataType::Decimal128(precision, _) => digits_fit::<Decimal128Type>(values, *precision),
         DataType::Decimal256(precision, _) => digits_fit::<Decimal256Type>(values, *precision),
+        DataType::Int8 => values.as_primitive::<Int8Type>().iter().flatten().all(|value| value != i8::MIN),
+        DataType::Int16 => values.as_primitive::<Int16Type>().iter().flatten().all(|value| value != i16::MIN),
         DataType::Int32 => values.as_primitive::<Int32Type>().iter().flatten().all(|value| value != i32::MIN),
         DataType::Int64 => values.as_primitive::<Int64Type>().iter().flatten().all(|value| value != i64::MIN),
         _ => true,
@@ -195,6 +197,8 @@ mod tests {
             ("l * -2", vec![0, 1]),
             ("-l", vec![1]),
             ("-i", vec![1]),
+            ("-CAST(CASE WHEN i = 5 THEN -128 ELSE 1 END AS TINYINT)", vec![2]),
+            ("-CAST(CASE WHEN i = 5 THEN -32768 ELSE 1 END AS SMALLINT)", vec![2]),
             ("-(l - 1)", vec![1]),
             ("abs(l)", vec![1]),
             ("l / -1", vec![1]),
