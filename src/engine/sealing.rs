@@ -136,6 +136,18 @@ mod tests {
     }
 
     #[test]
+    fn after_transactions_that_failed_a_sweep_is_smaller_too_but_never_nothing() {
+        let mut caution = Caution::default();
+        assert_eq!(caution.sweep(20_000), SWEEP_MAX);
+
+        caution.failed();
+        assert_eq!(caution.sweep(20_000), ScanMax { entries: 10_000, bytes: SWEEP_MAX.bytes / 2 });
+
+        (0..100).for_each(|_| caution.failed());
+        assert!(!caution.sweep(2).is_used_up());
+    }
+
+    #[test]
     fn an_epoch_that_is_full_or_gets_no_more_is_due_at_once() {
         assert!(is_due(Standing { has_run_dry: true, ..at(0) }, &SETTINGS(), unasked));
         assert!(is_due(Standing { is_full: true, ..at(0) }, &SETTINGS(), unasked));

@@ -1,9 +1,10 @@
 //! Constants with a point beside decimal columns: `8.2` is eight and two tenths there, not the double that is nearest to it.
 
+use arrow::datatypes::DECIMAL128_MAX_PRECISION;
 use datafusion_common::ScalarValue;
 
 /// Most digits of a decimal in SQL.
-const PRECISION_MAX: i32 = 38;
+const PRECISION_MAX: i32 = DECIMAL128_MAX_PRECISION as i32;
 /// What a computed constant is rounded to: more digits of it are the error of doubles (`0.1 + 0.2`).
 const DIGITS_OF_COMPUTED: usize = 15;
 
