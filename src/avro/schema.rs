@@ -65,6 +65,7 @@ pub struct ReaderSchema {
     json: String,
     fields: Fields,
     unusable: Vec<(String, String)>,
+    misplaced: Vec<(String, String)>,
     fingerprint: String,
     /// Full names of the record types that are read, where topics are shared.
     records: Option<Vec<String>>,
@@ -84,8 +85,11 @@ impl ReaderSchema {
         let names = Names::of(&whole)?;
         let record = record_of(&whole)?;
         let mut fields = Vec::with_capacity(record.fields.len());
-        let mut unusable = Vec::new();
+        let (mut unusable, mut misplaced) = (Vec::new(), Vec::new());
         for field in &record.fields {
+            if let Some(logical_type) = field.custom_attributes.get("logicalType").and_then(|logical_type| logical_type.as_str()) {
+                misplaced.push((field.name.clone(), logical_type.to_owned()));
+            }
             match column_form::of(&field.name, &field.schema, &names) {
                 Ok(column) => fields.push(column),
                 Err(why) => unusable.push((field.name.clone(), why)),
@@ -96,7 +100,7 @@ impl ReaderSchema {
         }
         let (avro, json) = if unusable.is_empty() { (whole, json.to_owned()) } else { without(record, &unusable, &names)? };
         let fingerprint = format!("{:016x}", rabin(compact(&json)?.as_bytes()));
-        Ok(Self { avro, json, fields: fields.into(), unusable, fingerprint, records: None })
+        Ok(Self { avro, json, fields: fields.into(), unusable, misplaced, fingerprint, records: None })
     }
 
     /// The columns, in schema order, under their Avro names; only fields that have a column form.
@@ -107,6 +111,12 @@ impl ReaderSchema {
     /// Fields that have no column form, and why. They are skipped when records are decoded.
     pub fn unusable(&self) -> &[(String, String)] {
         &self.unusable
+    }
+
+    /// Fields with a logical type beside their type, which Avro's libraries leave out of account, and that logical type. It belongs into the
+    /// type (Avro specification, "Logical Types").
+    pub fn misplaced(&self) -> &[(String, String)] {
+        &self.misplaced
     }
 
     /// The effective schema: without the unusable fields.

@@ -227,6 +227,11 @@ fn source_columns(reader: ReaderSchema, at: &Located<String>, raw: &RawSource, f
     for (field, why) in reader.unusable() {
         findings.warn(at, format!("field `{field}` gives no column: {why}"));
     }
+    for (field, logical_type) in reader.misplaced() {
+        let message = format!("field `{field}` has its logicalType \"{logical_type}\" beside its type, where it means nothing");
+        let inside = format!("{{\"type\": …, \"logicalType\": \"{logical_type}\"}}");
+        findings.warn(at, format!("{message}: write it as \"type\": {inside}, here and in the writers' schemas"));
+    }
     if findings.faults.len() > faults_before {
         return None;
     }

@@ -374,6 +374,24 @@ fn a_division_that_drops_the_fraction_is_worth_a_warning_in_a_condition() {
 }
 
 #[test]
+fn a_logical_type_beside_the_type_is_worth_a_warning() {
+    // C07: Java and apache-avro read the field as if it were not there.
+    let bench = Bench::new().with("t.toml", SMALL);
+    let double = r#""type": "double""#;
+    bench.schema("odd", &ODD_SCHEMA.replace(double, r#""type": "long", "logicalType": "timestamp-millis""#));
+    let warnings = bench.check().expect("allowed").warnings;
+    let told = warnings.iter().map(ToString::to_string).find(|text| text.contains("logicalType")).expect("a warning");
+    assert!(
+        told.contains(r#"has its logicalType "timestamp-millis" beside its type, where it means nothing: write it as "type": {"#),
+        "{told}"
+    );
+
+    bench.schema("odd", &ODD_SCHEMA.replace(double, r#""type": {"type": "long", "logicalType": "timestamp-millis"}"#));
+    let warnings = bench.check().expect("allowed").warnings;
+    assert!(!warnings.iter().any(|warning| warning.to_string().contains("logicalType")), "{warnings:?}");
+}
+
+#[test]
 fn renames_are_of_fields_that_exist_to_names_that_do_not() {
     assert_eq!(
         faults_of(&SMALL.replace(
