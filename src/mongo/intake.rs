@@ -40,7 +40,12 @@ pub(super) struct Fill {
     pub(super) wait: Duration,
     /// For more, once the first is there.
     pub(super) linger: Duration,
+    /// For more, as long as it could not be written anyway.
+    pub(super) busy: Duration,
 }
+
+/// One wait for more records while batches before are being written.
+const BUSY_STEP: Duration = Duration::from_millis(2);
 
 /// Messages are taken in batches of this many, between looks at the bytes.
 const MESSAGES_MAX: usize = 512;
@@ -112,7 +117,8 @@ impl Intake {
         })
     }
 
-    /// Joins the group again when it has given a partition to nobody ([`crate::kafka::ownership`]); no batch is open.
+    /// Joins the group again when it has given a partition to nobody ([`crate::kafka::ownership`]). What that takes away is given up as in every
+    /// rebalance.
     pub(super) fn look_for_unowned(&mut self, clock: &dyn Clock) -> Result<(), Failure> {
         let now = clock.monotonic();
         if !self.watch.is_due(now) || self.unanswered.is_some() {
@@ -148,8 +154,9 @@ impl Intake {
         &self.owned
     }
 
-    /// Waits for a record, then takes what comes until the batch is full or has lingered.
-    pub(super) fn take(&mut self, fill: Fill, clock: &dyn Clock) -> Result<Vec<Run>, Failure> {
+    /// Waits for a record, then takes what comes until the batch is full, or has lingered. As long as it could not be written, because the
+    /// sink `is_busy` with batches before, it is filled on.
+    pub(super) fn take(&mut self, fill: Fill, is_busy: impl Fn() -> bool, clock: &dyn Clock) -> Result<Vec<Run>, Failure> {
         let mut runs = Runs::default();
         // Events; and records that were fetched before their partition was forwarded, which come first.
         while let Some(polled) = self.client.poll(Duration::ZERO) {
@@ -158,9 +165,15 @@ impl Intake {
                 Err(error) => lived_with(&error)?,
             }
         }
-        let mut deadline = (runs.records > 0).then(|| Deadline::after(clock, fill.linger));
+        let patience = Deadline::after(clock, fill.busy);
+        let mut linger = (runs.records > 0).then(|| Deadline::after(clock, fill.linger));
         while runs.records < fill.records_max && runs.bytes < fill.bytes_max {
-            let wait = deadline.as_ref().map_or(fill.wait, |deadline| deadline.left(clock));
+            let is_filling = is_busy() && !patience.is_over(clock);
+            let wait = match &linger {
+                _ if is_filling => BUSY_STEP,
+                Some(linger) => linger.left(clock),
+                None => fill.wait,
+            };
             let wanted = MESSAGES_MAX.min(fill.records_max - runs.records);
             let mut troubles = Vec::new();
             let taken = self.fetched.consume(wanted, wait, |message| match message.error() {
@@ -168,10 +181,11 @@ impl Intake {
                 Some(code) => troubles.push(code),
             });
             troubles.into_iter().try_for_each(|code| lived_with(&KafkaError::MessageConsumption(code)))?;
-            if taken == 0 {
-                break;
+            match taken {
+                0 if !is_filling => break,
+                0 => {}
+                _ => _ = linger.get_or_insert_with(|| Deadline::after(clock, fill.linger)),
             }
-            deadline.get_or_insert_with(|| Deadline::after(clock, fill.linger));
         }
         self.note_rebalances();
         Ok(runs.finish().runs)
@@ -202,6 +216,11 @@ impl Intake {
     fn note_rebalances(&mut self) {
         self.rebalances.extend(self.client.context().take_rebalances());
         self.unanswered = self.rebalances.last().cloned().or(self.unanswered.take());
+    }
+
+    /// Whether there are rebalances to act on.
+    pub(super) fn has_rebalances(&self) -> bool {
+        !self.rebalances.is_empty()
     }
 
     /// Whether partitions have to be given up.

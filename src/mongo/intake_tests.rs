@@ -1,8 +1,10 @@
 //! A member of a sink's group, against the cluster that librdkafka itself can imitate.
 
+use std::cell::Cell;
 use std::sync::mpsc::channel;
 
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
@@ -13,11 +15,11 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// Polls until the group has told of something.
 fn wait_for_rebalance(intake: &mut Intake) {
     let clock = SystemClock::shared();
-    let fill = Fill { records_max: 1, bytes_max: 1, wait: Duration::from_millis(10), linger: Duration::ZERO };
+    let fill = Fill { records_max: 1, bytes_max: 1, wait: Duration::from_millis(10), linger: Duration::ZERO, busy: Duration::ZERO };
     let deadline = Deadline::after(&*clock, WITHIN);
     while intake.rebalances.is_empty() {
         assert!(!deadline.is_over(&*clock), "the group told of nothing");
-        assert!(intake.take(fill, &*clock).expect("no fault").is_empty());
+        assert!(intake.take(fill, || false, &*clock).expect("no fault").is_empty());
     }
 }
 
@@ -46,6 +48,40 @@ fn a_topic_that_ends_before_the_groups_position_is_read_from_its_first_record() 
     let starts = intake.assign(std::slice::from_ref(&partition)).expect("assigned");
 
     assert_eq!(starts, [(partition, None)]);
+}
+
+#[test]
+fn a_batch_that_cannot_be_written_yet_is_filled_on() {
+    let cluster = MockCluster::new(1).expect("an imitated cluster");
+    cluster.create_topic("in", 1, 1).expect("a topic");
+    let kafka = Settings { bootstrap: cluster.bootstrap_servers(), ..Settings::default() };
+    let producer: BaseProducer = kafka.client("producer").create().expect("a producer");
+    let produce = || {
+        producer.send(BaseRecord::<[u8], [u8]>::to("in").partition(0).payload(b"record")).expect("queued");
+        producer.flush(WITHIN).expect("sent");
+    };
+    let mut intake = Intake::join(&kafka, "client", "group", &["in".into()]).expect("a member");
+    wait_for_rebalance(&mut intake);
+    intake.take_rebalances();
+    intake.assign(&[TopicPartition::new("in", 0)]).expect("assigned");
+    let fill = Fill { records_max: 9, bytes_max: usize::MAX, wait: WITHIN, linger: Duration::ZERO, busy: WITHIN };
+    let mut batch = |is_busy: &dyn Fn() -> bool| -> usize {
+        let runs = intake.take(fill, is_busy, &*SystemClock::shared()).expect("no fault");
+        runs.iter().map(Run::len).sum()
+    };
+
+    produce();
+    assert_eq!(batch(&|| false), 1, "it could be written at once");
+
+    let asked = Cell::new(0);
+    let is_busy = || {
+        asked.set(asked.get() + 1);
+        if asked.get() <= 3 {
+            produce();
+        }
+        asked.get() < 1_000
+    };
+    assert_eq!(batch(&is_busy), 3);
 }
 
 #[test]

@@ -1,19 +1,21 @@
-//! The loop of a sink: one collection, one thread, one batch at a time.
+//! The loop of a sink: one collection, one thread, two batches written at a time.
 //!
 //! Poll committed records → make documents → write until MongoDB has acknowledged all; the group's positions are committed a few times
-//! a second, behind the writes. Nothing is held back across polls, so partitions are given up between batches and a rebalance costs
-//! nothing. While MongoDB is away the batch stays where it is, the partitions are paused and the client is polled, so that the group
-//! keeps its member (F16, F18). Whatever goes wrong, the answer is the same: leave, join again, go on from the committed positions;
+//! a second, behind the writes, in their order. While batches are written the next is read and made, so that MongoDB does not wait; which
+//! of two is applied first does not matter (SINK-1). Partitions are given up
+//! when nothing is being written. While MongoDB is away the batch stays where it is, the partitions are paused and the client is polled,
+//! so that the group keeps its member (F16, F18). Whatever goes wrong, the answer is the same: leave, join again, go on from the committed positions;
 //! repeating changes nothing (SINK-1).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use mongodb::Client;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::intake::{Fill, Intake};
 use super::lease::{Forbidden, Lease};
@@ -27,12 +29,16 @@ use crate::failpoint;
 use crate::kafka::{Broker, Cluster, Failure, Position, Reaction, Rebalance, Run, TopicDescription, TopicPartition};
 use crate::telemetry::TenantMetrics;
 
-/// A batch holds records for so many commands.
+/// A batch holds records for so many commands, which are sent one after the other: results of one window within it are written once.
 const COMMANDS_MAX: usize = 4;
+/// So many batches are written at a time: while one's answer is on its way the server has another to work on.
+const WRITING_MAX: usize = 2;
 /// How often a waiting loop looks around.
 const STEP: Duration = Duration::from_millis(50);
 /// A poll waits so long for a record; the stop flag is seen as often.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// The next batch is filled for so long while there is no room for it; then those before it are looked after.
+const BUSY_WAIT: Duration = Duration::from_millis(100);
 /// A write that takes longer pauses the partitions, which costs what was fetched ahead.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 /// A batch that is in the way of a stop or a rebalance is given up after this time.
@@ -187,10 +193,28 @@ impl Sink {
     }
 }
 
+/// A batch on its way into MongoDB. Dropped, it is given up.
+struct Writing {
+    task: JoinHandle<()>,
+    answer: Receiver<Tally>,
+    began: Duration,
+    /// Where reading stands behind it.
+    ends: Vec<(TopicPartition, Position)>,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        // One that has ended is not touched by this.
+        self.task.abort();
+    }
+}
+
 /// One membership in the group.
 struct Session<'s> {
     sink: &'s mut Sink,
     intake: Intake,
+    /// On their way, oldest first.
+    writing: VecDeque<Writing>,
     /// Partitions whose next record waits for its schema: where, and until when.
     held: BTreeMap<TopicPartition, (Position, Deadline)>,
     /// Applied and not committed yet.
@@ -203,33 +227,39 @@ struct Session<'s> {
 impl<'s> Session<'s> {
     fn new(sink: &'s mut Sink, intake: Intake) -> Self {
         let measure_at = Deadline::after(&*sink.around.clock, Duration::ZERO);
-        Self { sink, intake, held: BTreeMap::new(), uncommitted: HashMap::new(), commit_by: None, measure_at }
+        Self { sink, intake, writing: VecDeque::new(), held: BTreeMap::new(), uncommitted: HashMap::new(), commit_by: None, measure_at }
     }
 
     fn serve(&mut self) -> Result<(), SinkFault> {
         let settings = &self.sink.around.settings;
         let bounds = settings.bounds();
-        // Several commands: two are under way while the next are there already.
         let records_max = bounds.statements_max.saturating_mul(COMMANDS_MAX);
-        let fill = Fill { records_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger: settings.linger };
+        let fill = Fill { records_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger: settings.linger, busy: BUSY_WAIT };
         while !self.sink.shared.is_stopping() {
             self.follow_rebalances()?;
             self.end_holds()?;
             self.intake.look_for_unowned(&*self.sink.around.clock)?;
-            let runs = self.intake.take(fill, &*self.sink.around.clock)?;
-            match runs.is_empty() {
-                true => self.rest()?,
-                false => self.apply(&runs)?,
+            // With nothing there the batches that are being written are waited for instead.
+            let wait = if self.writing.is_empty() { fill.wait } else { Duration::ZERO };
+            let is_busy = || self.writing.len() == WRITING_MAX && self.writing.iter().all(|writing| !writing.task.is_finished());
+            let runs = self.intake.take(Fill { wait, ..fill }, is_busy, &*self.sink.around.clock)?;
+            match (runs.is_empty(), self.writing.is_empty()) {
+                (true, true) => self.rest()?,
+                (true, false) => self.settle()?,
+                (false, _) => self.apply(&runs)?,
             }
             if self.measure_at.is_over(&*self.sink.around.clock) {
                 self.measure();
             }
         }
-        Ok(())
+        self.settle_all()
     }
 
-    /// No batch is open: partitions are taken and given up.
+    /// Partitions are taken and given up, once nothing is being written.
     fn follow_rebalances(&mut self) -> Result<(), SinkFault> {
+        if self.intake.has_rebalances() {
+            self.settle_all()?;
+        }
         for rebalance in self.intake.take_rebalances() {
             match rebalance {
                 Rebalance::Assigned(partitions) => {
@@ -298,7 +328,7 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Runs → documents → MongoDB → committed positions.
+    /// Runs → documents, which are sent when there is room for another batch.
     fn apply(&mut self, runs: &[Run]) -> Result<(), SinkFault> {
         let mut batch = Batch::default();
         let mut ends = Vec::with_capacity(runs.len());
@@ -317,18 +347,16 @@ impl<'s> Session<'s> {
             ends.extend(end.map(|end| (run.partition.clone(), end)));
             batch.append(documents);
         }
-        if !batch.is_empty() {
-            self.write(batch)?;
+        if batch.is_empty() {
+            self.settle_all()?;
+            self.is_written(ends);
+            return Ok(());
         }
-        for (partition, end) in ends {
-            self.sink.shared.reached(&partition, end);
-            self.uncommitted.insert(partition, end);
+        while self.writing.len() >= WRITING_MAX {
+            self.settle()?;
         }
-        failpoint::at("sink.written");
-        let clock = &*self.sink.around.clock;
-        self.commit_by.get_or_insert_with(|| Deadline::after(clock, COMMIT_EVERY));
-        self.commit_if_due();
-        failpoint::at("sink.committed");
+        let writing = self.write(batch, ends);
+        self.writing.push_back(writing);
         Ok(())
     }
 
@@ -338,10 +366,9 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Writes a batch, however long MongoDB is away; the group is served meanwhile.
-    fn write(&mut self, batch: Batch) -> Result<(), SinkFault> {
-        let clock = self.sink.around.clock.clone();
-        let began = clock.monotonic();
+    /// Has a batch written.
+    fn write(&self, batch: Batch, ends: Vec<(TopicPartition, Position)>) -> Writing {
+        let began = self.sink.around.clock.monotonic();
         let (done, answer) = sync_channel(1);
         let (writer, shared) = (self.sink.writer.clone(), self.sink.shared.clone());
         let task = self.sink.around.runtime.spawn(async move {
@@ -350,19 +377,30 @@ impl<'s> Session<'s> {
                 tracing::debug!("a batch was written after it had been given up");
             }
         });
+        Writing { task, answer, began, ends }
+    }
+
+    fn settle_all(&mut self) -> Result<(), SinkFault> {
+        while !self.writing.is_empty() {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest batch that is being written, however long MongoDB is away; the group is served meanwhile.
+    fn settle(&mut self) -> Result<(), SinkFault> {
+        let Some(mut writing) = self.writing.pop_front() else { return Ok(()) };
+        let clock = self.sink.around.clock.clone();
         let patience = Deadline::after(&*clock, WRITE_PATIENCE);
         let mut is_paused = false;
         let mut give_up: Option<Deadline> = None;
         let tally = loop {
-            match answer.recv_timeout(STEP) {
+            match writing.answer.recv_timeout(STEP) {
                 Ok(tally) => break tally,
                 Err(RecvTimeoutError::Disconnected) => return Err(SinkFault::WriterGone),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if let Err(superseded) = self.must_be_held() {
-                task.abort();
-                return Err(superseded);
-            }
+            self.must_be_held()?;
             if !is_paused && patience.is_over(&*clock) {
                 self.intake.pause(self.intake.owned())?;
                 is_paused = true;
@@ -373,19 +411,32 @@ impl<'s> Session<'s> {
             if self.sink.shared.is_stopping() || self.intake.is_asked_to_release() {
                 let give_up = give_up.get_or_insert_with(|| Deadline::after(&*clock, RELEASE_PATIENCE));
                 if give_up.is_over(&*clock) {
-                    task.abort();
                     return Err(SinkFault::Abandoned);
                 }
             }
         };
-        let took = clock.monotonic().saturating_sub(began);
+        let took = clock.monotonic().saturating_sub(writing.began);
         self.sink.shared.count(&tally, took);
         tracing::debug!(collection = self.sink.target.collection, ?tally, ?took, "batch written");
         self.sink.tell(&tally);
         if is_paused {
             self.intake.resume(self.intake.owned().iter().filter(|partition| !self.held.contains_key(*partition)))?;
         }
+        self.is_written(std::mem::take(&mut writing.ends));
         Ok(())
+    }
+
+    /// MongoDB holds everything before `ends`.
+    fn is_written(&mut self, ends: Vec<(TopicPartition, Position)>) {
+        for (partition, end) in ends {
+            self.sink.shared.reached(&partition, end);
+            self.uncommitted.insert(partition, end);
+        }
+        failpoint::at("sink.written");
+        let clock = &*self.sink.around.clock;
+        self.commit_by.get_or_insert_with(|| Deadline::after(clock, COMMIT_EVERY));
+        self.commit_if_due();
+        failpoint::at("sink.committed");
     }
 
     fn commit_if_due(&mut self) {
@@ -407,7 +458,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Nothing came: what was read has been written, so reading's own position, which skips control records, is reached.
+    /// Nothing came, nothing is being written: what was read has been written, so reading's own position, which skips control records, is reached.
     fn rest(&mut self) -> Result<(), SinkFault> {
         self.commit_if_due();
         for (partition, position) in self.intake.positions()? {

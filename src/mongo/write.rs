@@ -62,20 +62,6 @@ pub struct Tally {
     pub example_aside: Option<String>,
 }
 
-impl Tally {
-    /// Takes in what became of another part of the batch.
-    fn add(&mut self, other: Self) {
-        self.written += other.written;
-        self.stale += other.stale;
-        self.foreign += other.foreign;
-        self.moved += other.moved;
-        self.set_aside += other.set_aside;
-        self.repeated += other.repeated;
-        self.example = self.example.take().or(other.example);
-        self.example_aside = self.example_aside.take().or(other.example_aside);
-    }
-}
-
 /// How a document that was not touched stands to ours.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
@@ -109,30 +95,11 @@ impl Writer {
         tally
     }
 
-    /// Writes documents of different `_id`s; in which order does not matter, so the server gets two commands at a time.
+    /// Writes documents of different `_id`s: sends commands one after the other until every one is written or set aside.
     async fn write_round(&self, updates: &[Update], set_aside: &mut Vec<SetAside>, tally: &mut Tally, health: &Health) {
         let Some(first) = updates.first() else { return };
         let all: Vec<usize> = (0..updates.len()).collect();
         let mut queue = VecDeque::from(commands(&self.collection, Form::first(&first.rule), updates, &all, self.bounds));
-        let other = queue.split_off(queue.len().div_ceil(2));
-        let mut of_other = (Vec::new(), Tally::default());
-        tokio::join!(
-            self.write_lane(updates, queue, set_aside, tally, health),
-            self.write_lane(updates, other, &mut of_other.0, &mut of_other.1, health)
-        );
-        set_aside.extend(of_other.0);
-        tally.add(of_other.1);
-    }
-
-    /// Sends commands one after the other until every document of them is written or set aside.
-    async fn write_lane(
-        &self,
-        updates: &[Update],
-        mut queue: VecDeque<Command>,
-        set_aside: &mut Vec<SetAside>,
-        tally: &mut Tally,
-        health: &Health,
-    ) {
         let mut races: HashMap<usize, usize> = HashMap::new();
         let mut doubts = Doubts::default();
         let mut pause = Pause::default();

@@ -55,27 +55,3 @@ fn only_the_same_refusal_again_and_again_is_for_good() {
     doubts.end(0);
     assert!(!doubts.are_enough(0, 999_998), "something else came between");
 }
-
-#[test]
-fn parts_of_a_batch_add_up_and_the_first_example_stays() {
-    let part = |first: u64, example: Option<&str>| Tally {
-        written: first,
-        stale: first + 1,
-        foreign: first + 2,
-        moved: first + 3,
-        set_aside: first + 4,
-        repeated: first + 5,
-        example: example.map(ToOwned::to_owned),
-        example_aside: example.map(|example| format!("{example} aside")),
-    };
-    let mut sum = part(10, None);
-
-    sum.add(part(100, Some("one")));
-    sum.add(part(1_000, Some("two")));
-    sum.add(Tally::default());
-
-    let examples = (Some("one".to_owned()), Some("one aside".to_owned()));
-    let wanted = Tally { written: 1_110, stale: 1_113, foreign: 1_116, moved: 1_119, set_aside: 1_122, repeated: 1_125, ..sum.clone() };
-    assert_eq!(sum, wanted);
-    assert_eq!((sum.example, sum.example_aside), examples);
-}
