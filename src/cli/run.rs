@@ -39,6 +39,8 @@ use crate::tenant::{Tenant, check};
 
 /// Step of the loop that waits for signals and ends.
 const STEP: Duration = Duration::from_millis(50);
+/// After this time a start counts as over, ready or not.
+const START_WITHIN: Duration = Duration::from_secs(60);
 /// A drain asks for the ends of topics until this has passed.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -106,7 +108,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     }
     let service = Service::start(&config, settled.ready.clone(), &around)?;
     let sinks = Sinks::start(&config, &settled.ready, &around, service.gates())?;
-    let end = wait_for_end(&args, &service, &sinks, &signals);
+    let end = wait_for_end(&args, &service, &sinks, &around.health, &signals);
     let totals = service.totals();
     let wait = config.engine.shutdown_timeout();
     let (faults, all_ended) = service.stop(wait);
@@ -199,8 +201,9 @@ fn watch_signals(runtime: &tokio::runtime::Runtime) -> anyhow::Result<Arc<Atomic
     Ok(seen)
 }
 
-fn wait_for_end(args: &Args, service: &Service, sinks: &Sinks, signals: &AtomicUsize) -> anyhow::Result<()> {
+fn wait_for_end(args: &Args, service: &Service, sinks: &Sinks, health: &Health, signals: &AtomicUsize) -> anyhow::Result<()> {
     let clock = SystemClock::shared();
+    let mut start = Some(Deadline::after(&*clock, START_WITHIN));
     let mut drain = match args.drain {
         true => Some(Drain::to(input_ends(service, &*clock)?)),
         false => None,
@@ -212,6 +215,10 @@ fn wait_for_end(args: &Args, service: &Service, sinks: &Sinks, signals: &AtomicU
                 Drained::Yes => break,
                 Drained::Stuck(lines) => return Err(stuck(&lines)).exit(Exit::Waiting),
             }
+        }
+        if start.as_ref().is_some_and(|until| health.is_ready() || until.is_over(&*clock)) {
+            memory::let_go_of_start();
+            start = None;
         }
         clock.sleep(STEP);
     }
