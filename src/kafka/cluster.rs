@@ -70,7 +70,7 @@ impl Cluster {
             .set("fetch.queue.backoff.ms", "2")
             .set("fetch.wait.max.ms", "100")
             // A partition is asked for more while the queue is below these, so it overshoots by an answer for each partition.
-            .set("queued.min.messages", "5000")
+            .set("queued.min.messages", "2000")
             // Such an answer, compressed here and whole: 1 MiB by default, for each partition and beyond what the queue holds.
             .set("fetch.message.max.bytes", "262144")
             .set("queued.max.messages.kbytes", "8192")
@@ -93,8 +93,9 @@ impl Cluster {
         let timeout_ms = self.transaction_timeout.as_millis().to_string();
         let mut config = self.settings.client(&self.client_id);
         config
-            // Records wait for their partition's registration in the transaction anyway, which is when batches form.
-            .set("linger.ms", "0")
+            // Records wait for their partition's registration in the transaction anyway, for longer. Without it a backlog leaves in many
+            // small requests; with five of a partition under way the client asks without a pause whether it may send the next one.
+            .set("linger.ms", "1")
             .set("batch.num.messages", "100000")
             .set("queue.buffering.max.messages", "100000")
             // The broker's default for a record batch; the client's own is below it.

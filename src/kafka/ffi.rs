@@ -79,12 +79,22 @@ pub fn membership<C: ClientContext>(client: &Client<C>) -> Option<(String, i32)>
 
 /// Events, and messages of partitions without a queue of their own, that wait for a consumer's owner.
 pub fn waiting<C: ClientContext>(client: &Client<C>) -> usize {
-    // SAFETY: the handle is valid while the client lives; the queue is only a reference, given back at once.
+    // SAFETY: the handle is valid while the client lives.
+    length(unsafe { c::rd_kafka_queue_get_consumer(client.native_ptr()) })
+}
+
+/// Events, such as reports of records that were not delivered, that wait for a producer's owner.
+pub fn reports<C: ClientContext>(client: &Client<C>) -> usize {
+    // SAFETY: the handle is valid while the client lives.
+    length(unsafe { c::rd_kafka_queue_get_main(client.native_ptr()) })
+}
+
+fn length(queue: *mut c::rd_kafka_queue_t) -> usize {
+    if queue.is_null() {
+        return 0;
+    }
+    // SAFETY: the queue is a reference of ours, given back at once.
     unsafe {
-        let queue = c::rd_kafka_queue_get_consumer(client.native_ptr());
-        if queue.is_null() {
-            return 0;
-        }
         let waiting = c::rd_kafka_queue_length(queue);
         c::rd_kafka_queue_destroy(queue);
         waiting
@@ -331,8 +341,9 @@ unsafe fn text(pointer: *const c_char) -> String {
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
 }
 
+/// Whole milliseconds, rounded up: a caller with less than one left would ask in vain until that is over.
 fn millis(wait: Duration) -> i32 {
-    i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
+    i32::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

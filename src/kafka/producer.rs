@@ -23,6 +23,8 @@ use crate::clock::{Deadline, SharedClock};
 const QUEUED_MAX: usize = 16_384;
 /// Then until so few are left: brokers have work meanwhile.
 const QUEUED_MIN: usize = QUEUED_MAX / 2;
+/// Between looks at how many are left; brokers take some thousand records in it.
+const EASE_STEP: Duration = Duration::from_millis(1);
 /// What librdkafka may take longer than it was told to before it counts as stuck.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// How long a broker is waited for before transactions are initialised, which waits by itself, in longer steps.
@@ -69,9 +71,12 @@ impl TxnProducer {
         }
     }
 
-    /// Serves all events that are there: rdkafka serves one where no time is given, and each failed batch is one.
+    /// Serves all events that are there, each failed batch is one. rdkafka serves one where no time is given; given some, it asks without a
+    /// pause until that is over (its last millisecond is rounded to none).
     fn serve_events(&self) {
-        self.client.poll(Duration::from_millis(1));
+        for _ in 0..ffi::reports(self.client.client()) {
+            self.client.poll(Duration::ZERO);
+        }
     }
 
     /// Waits until few records are queued or under way.
@@ -92,6 +97,7 @@ impl TxnProducer {
             if deadline.is_over(&*self.clock) {
                 return Err(Failure::timed_out(Reaction::Abort, self.attempted("send records"), wait));
             }
+            self.clock.sleep(EASE_STEP);
         }
     }
 
@@ -139,7 +145,8 @@ impl TransactionalProducer for TxnProducer {
                 let is_abortable = code == RDKafkaErrorCode::State && self.client.client().fatal_error().is_none();
                 return Err(if is_abortable { Failure { reaction: Reaction::Abort, ..failure } } else { failure });
             }
-            self.client.poll(Duration::from_millis(1));
+            self.serve_events();
+            self.clock.sleep(EASE_STEP);
         }
     }
 
