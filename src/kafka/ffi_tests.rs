@@ -83,3 +83,9 @@ fn a_header_whose_name_ends_early_is_refused() {
 
     assert_eq!(refused, Err(RDKafkaErrorCode::InvalidArgument));
 }
+
+#[test]
+fn a_wait_of_less_than_a_millisecond_is_a_wait() {
+    assert_eq!([0, 1, 999, 1_000, 1_001].map(|micros| millis(Duration::from_micros(micros))), [0, 1, 1, 1, 2]);
+    assert_eq!(millis(Duration::MAX), i32::MAX);
+}

@@ -2,10 +2,9 @@
 //!
 //! Poll committed records → make documents → write until MongoDB has acknowledged all; the group's positions are committed a few times
 //! a second, behind the writes, in their order. While batches are written the next is read and made, so that MongoDB does not wait; which
-//! of two is applied first does not matter (SINK-1). Partitions are given up
-//! when nothing is being written. While MongoDB is away the batch stays where it is, the partitions are paused and the client is polled,
-//! so that the group keeps its member (F16, F18). Whatever goes wrong, the answer is the same: leave, join again, go on from the committed positions;
-//! repeating changes nothing (SINK-1).
+//! of two is applied first does not matter (SINK-1). Partitions are given up when nothing is being written. While MongoDB is away the
+//! batches stay where they are, the partitions are paused and the client is polled, so that the group keeps its member (F16, F18).
+//! Whatever goes wrong, the answer is the same: leave, join again, go on from the committed positions; repeating changes nothing (SINK-1).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -241,7 +240,7 @@ impl<'s> Session<'s> {
             self.intake.look_for_unowned(&*self.sink.around.clock)?;
             // With nothing there the batches that are being written are waited for instead.
             let wait = if self.writing.is_empty() { fill.wait } else { Duration::ZERO };
-            let is_busy = || self.writing.len() == WRITING_MAX && self.writing.iter().all(|writing| !writing.task.is_finished());
+            let is_busy = || self.writing.len() == WRITING_MAX && !self.writing[0].task.is_finished();
             let runs = self.intake.take(Fill { wait, ..fill }, is_busy, &*self.sink.around.clock)?;
             match (runs.is_empty(), self.writing.is_empty()) {
                 (true, true) => self.rest()?,
