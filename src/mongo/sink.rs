@@ -2,7 +2,7 @@
 //!
 //! Poll committed records → make documents → write until MongoDB has acknowledged all; the group's positions are committed a few times
 //! a second, behind the writes, in their order. While batches are written the next is read and made, so that MongoDB does not wait; which
-//! of two is applied first does not matter (SINK-1). Partitions are given up when nothing is being written. While MongoDB is away the
+//! of two is applied first does not matter (SINK-1), but where one key has two origins. Partitions are given up when nothing is being written. While MongoDB is away the
 //! batches stay where they are, the partitions are paused and the client is polled, so that the group keeps its member (F16, F18).
 //! Whatever goes wrong, the answer is the same: leave, join again, go on from the committed positions; repeating changes nothing (SINK-1).
 
@@ -195,8 +195,8 @@ impl Sink {
 /// A batch on its way into MongoDB. Dropped, it is given up.
 struct Writing {
     task: JoinHandle<()>,
-    answer: Receiver<Tally>,
-    began: Duration,
+    /// What became of it, and how long that took.
+    answer: Receiver<(Tally, Duration)>,
     /// Where reading stands behind it.
     ends: Vec<(TopicPartition, Position)>,
 }
@@ -211,9 +211,11 @@ impl Drop for Writing {
 /// One membership in the group.
 struct Session<'s> {
     sink: &'s mut Sink,
-    intake: Intake,
-    /// On their way, oldest first.
+    /// On their way, oldest first. Before the membership: what is given up is given up before its partitions are.
     writing: VecDeque<Writing>,
+    /// Until when they may be in the way of a stop or a rebalance.
+    release_by: Option<Deadline>,
+    intake: Intake,
     /// Partitions whose next record waits for its schema: where, and until when.
     held: BTreeMap<TopicPartition, (Position, Deadline)>,
     /// Applied and not committed yet.
@@ -226,14 +228,22 @@ struct Session<'s> {
 impl<'s> Session<'s> {
     fn new(sink: &'s mut Sink, intake: Intake) -> Self {
         let measure_at = Deadline::after(&*sink.around.clock, Duration::ZERO);
-        Self { sink, intake, writing: VecDeque::new(), held: BTreeMap::new(), uncommitted: HashMap::new(), commit_by: None, measure_at }
+        Self {
+            sink,
+            writing: VecDeque::new(),
+            release_by: None,
+            intake,
+            held: BTreeMap::new(),
+            uncommitted: HashMap::new(),
+            commit_by: None,
+            measure_at,
+        }
     }
 
     fn serve(&mut self) -> Result<(), SinkFault> {
-        let settings = &self.sink.around.settings;
-        let bounds = settings.bounds();
+        let (bounds, linger) = (self.sink.around.settings.bounds(), self.sink.around.settings.linger);
         let records_max = bounds.statements_max.saturating_mul(COMMANDS_MAX);
-        let fill = Fill { records_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger: settings.linger, busy: BUSY_WAIT };
+        let fill = Fill { records_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger, busy: BUSY_WAIT };
         while !self.sink.shared.is_stopping() {
             self.follow_rebalances()?;
             self.end_holds()?;
@@ -354,8 +364,7 @@ impl<'s> Session<'s> {
         while self.writing.len() >= WRITING_MAX {
             self.settle()?;
         }
-        let writing = self.write(batch, ends);
-        self.writing.push_back(writing);
+        self.write(batch, ends);
         Ok(())
     }
 
@@ -366,23 +375,24 @@ impl<'s> Session<'s> {
     }
 
     /// Has a batch written.
-    fn write(&self, batch: Batch, ends: Vec<(TopicPartition, Position)>) -> Writing {
-        let began = self.sink.around.clock.monotonic();
+    fn write(&mut self, batch: Batch, ends: Vec<(TopicPartition, Position)>) {
         let (done, answer) = sync_channel(1);
-        let (writer, shared) = (self.sink.writer.clone(), self.sink.shared.clone());
+        let (writer, shared, clock) = (self.sink.writer.clone(), self.sink.shared.clone(), self.sink.around.clock.clone());
         let task = self.sink.around.runtime.spawn(async move {
+            let began = clock.monotonic();
             let tally = writer.apply(batch, &shared.health).await;
-            if done.send(tally).is_err() {
+            if done.send((tally, clock.monotonic().saturating_sub(began))).is_err() {
                 tracing::debug!("a batch was written after it had been given up");
             }
         });
-        Writing { task, answer, began, ends }
+        self.writing.push_back(Writing { task, answer, ends });
     }
 
     fn settle_all(&mut self) -> Result<(), SinkFault> {
         while !self.writing.is_empty() {
             self.settle()?;
         }
+        self.release_by = None;
         Ok(())
     }
 
@@ -392,10 +402,9 @@ impl<'s> Session<'s> {
         let clock = self.sink.around.clock.clone();
         let patience = Deadline::after(&*clock, WRITE_PATIENCE);
         let mut is_paused = false;
-        let mut give_up: Option<Deadline> = None;
-        let tally = loop {
+        let (tally, took) = loop {
             match writing.answer.recv_timeout(STEP) {
-                Ok(tally) => break tally,
+                Ok(answer) => break answer,
                 Err(RecvTimeoutError::Disconnected) => return Err(SinkFault::WriterGone),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -407,14 +416,11 @@ impl<'s> Session<'s> {
             if is_paused {
                 self.intake.keep_alive()?;
             }
-            if self.sink.shared.is_stopping() || self.intake.is_asked_to_release() {
-                let give_up = give_up.get_or_insert_with(|| Deadline::after(&*clock, RELEASE_PATIENCE));
-                if give_up.is_over(&*clock) {
-                    return Err(SinkFault::Abandoned);
-                }
+            let is_in_the_way = self.sink.shared.is_stopping() || self.intake.is_asked_to_release();
+            if is_in_the_way && self.release_by.get_or_insert_with(|| Deadline::after(&*clock, RELEASE_PATIENCE)).is_over(&*clock) {
+                return Err(SinkFault::Abandoned);
             }
         };
-        let took = clock.monotonic().saturating_sub(writing.began);
         self.sink.shared.count(&tally, took);
         tracing::debug!(collection = self.sink.target.collection, ?tally, ?took, "batch written");
         self.sink.tell(&tally);
@@ -488,6 +494,7 @@ impl<'s> Session<'s> {
 
     /// The last commit, then the group is left.
     fn leave(mut self) {
+        self.writing.clear();
         self.commit();
     }
 }
