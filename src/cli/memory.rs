@@ -27,8 +27,8 @@ pub(super) fn bound_heaps() {
     }
 }
 
-/// Takes the program's code and constants out of the resident memory. What is used comes back from the page cache as it is met; what planned
-/// expressions, opened connections and read files at the start does not, about a third of 60 MiB.
+/// Takes the program's code and constants out of the resident memory. What is used comes back from the page cache as it is met; what only
+/// the start needed does not, about a third of 60 MiB.
 pub(super) fn let_go_of_start() {
     #[cfg(target_os = "linux")]
     // SAFETY: the callback takes the pointers that `dl_iterate_phdr` documents, and no other data.
@@ -49,7 +49,7 @@ unsafe extern "C" fn let_go_of_program(object: *mut libc::dl_phdr_info, _: libc:
         // Whole pages inside the segment: the one at its end may be shared with a segment that is written.
         let (from, to) = ((base + header.p_vaddr).next_multiple_of(PAGE), (base + header.p_vaddr + header.p_memsz) & !(PAGE - 1));
         if from < to {
-            // SAFETY: the pages are the program's file as it is, privately mapped and never written: they are read from it again when needed.
+            // SAFETY: the pages are the program's file as it is, never written: they are read from it again when needed.
             // Advice that is not taken changes nothing.
             unsafe { libc::madvise(from as *mut libc::c_void, (to - from) as usize, libc::MADV_DONTNEED) };
         }

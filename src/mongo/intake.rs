@@ -117,8 +117,8 @@ impl Intake {
         })
     }
 
-    /// Joins the group again when it has given a partition to nobody ([`crate::kafka::ownership`]). What that takes away is given up as in every
-    /// rebalance.
+    /// Joins the group again when it has given a partition to nobody ([`crate::kafka::ownership`]). What is lost by that is given up as in
+    /// every rebalance.
     pub(super) fn look_for_unowned(&mut self, clock: &dyn Clock) -> Result<(), Failure> {
         let now = clock.monotonic();
         if !self.watch.is_due(now) || self.unanswered.is_some() {

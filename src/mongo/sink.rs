@@ -2,9 +2,10 @@
 //!
 //! Poll committed records → make documents → write until MongoDB has acknowledged all; the group's positions are committed a few times
 //! a second, behind the writes, in their order. While batches are written the next is read and made, so that MongoDB does not wait; which
-//! of two is applied first does not matter (SINK-1), but where one key has two origins. Partitions are given up when nothing is being written. While MongoDB is away the
-//! batches stay where they are, the partitions are paused and the client is polled, so that the group keeps its member (F16, F18).
-//! Whatever goes wrong, the answer is the same: leave, join again, go on from the committed positions; repeating changes nothing (SINK-1).
+//! of two is applied first does not matter (SINK-1), but where one key has two origins. Partitions are given up when nothing is being
+//! written. While MongoDB is away the batches stay where they are, the partitions are paused and the client is polled, so that the group
+//! keeps its member (F16, F18). Whatever goes wrong, the answer is the same: leave, join again, go on from the committed positions;
+//! repeating changes nothing (SINK-1).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -358,7 +359,7 @@ impl<'s> Session<'s> {
         }
         if batch.is_empty() {
             self.settle_all()?;
-            self.is_written(ends);
+            self.written(ends);
             return Ok(());
         }
         while self.writing.len() >= WRITING_MAX {
@@ -427,12 +428,12 @@ impl<'s> Session<'s> {
         if is_paused {
             self.intake.resume(self.intake.owned().iter().filter(|partition| !self.held.contains_key(*partition)))?;
         }
-        self.is_written(std::mem::take(&mut writing.ends));
+        self.written(std::mem::take(&mut writing.ends));
         Ok(())
     }
 
     /// MongoDB holds everything before `ends`.
-    fn is_written(&mut self, ends: Vec<(TopicPartition, Position)>) {
+    fn written(&mut self, ends: Vec<(TopicPartition, Position)>) {
         for (partition, end) in ends {
             self.sink.shared.reached(&partition, end);
             self.uncommitted.insert(partition, end);
@@ -463,7 +464,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Nothing came, nothing is being written: what was read has been written, so reading's own position, which skips control records, is reached.
+    /// Nothing came and nothing is being written: reading's own position, which skips control records, is reached.
     fn rest(&mut self) -> Result<(), SinkFault> {
         self.commit_if_due();
         for (partition, position) in self.intake.positions()? {

@@ -28,10 +28,11 @@ pub fn without_mongo() -> String {
     ZOO.split("[mongo.zoo_analytics]").next().unwrap_or(ZOO).to_owned()
 }
 
-/// Runs a command of the program to its end; stdout and stderr as one text.
+/// Runs a command of the program to its end; stdout and stderr as one text, and the signal that ended it where one did.
 pub fn ran(job: &Job<'_>, arguments: &[&str]) -> Result<(Option<i32>, String), Failed> {
     let Output { status, stdout, stderr } = job.command(arguments).output()?;
-    Ok((status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))))
+    let signal = if status.code().is_none() { status.to_string() } else { String::new() };
+    Ok((status.code(), format!("{}{}{signal}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))))
 }
 
 /// The program must end with this code and say these words.
