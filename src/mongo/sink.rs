@@ -35,10 +35,8 @@ const COMMANDS_MAX: usize = 4;
 const WRITING_MAX: usize = 2;
 /// How often a waiting loop looks around.
 const STEP: Duration = Duration::from_millis(50);
-/// A poll waits so long for a record; the stop flag is seen as often.
+/// A poll waits so long for a record, or for room for the batch; the stop flag is seen as often.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// The next batch is filled for so long while there is no room for it; then those before it are looked after.
-const BUSY_WAIT: Duration = Duration::from_millis(100);
 /// A write that takes longer pauses the partitions, which costs what was fetched ahead.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 /// A batch that is in the way of a stop or a rebalance is given up after this time.
@@ -244,7 +242,7 @@ impl<'s> Session<'s> {
     fn serve(&mut self) -> Result<(), SinkFault> {
         let (bounds, linger) = (self.sink.around.settings.bounds(), self.sink.around.settings.linger);
         let records_max = bounds.statements_max.saturating_mul(COMMANDS_MAX);
-        let fill = Fill { records_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger, busy: BUSY_WAIT };
+        let fill = Fill { records_max, bytes_max: bounds.bytes_max, wait: IDLE_WAIT, linger, busy: IDLE_WAIT };
         while !self.sink.shared.is_stopping() {
             self.follow_rebalances()?;
             self.end_holds()?;
