@@ -3,18 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use tempfile::TempDir;
 use testudo::stack::{Options, Ports, Stack};
 
 use crate::Test;
 
 /// So many of the slowest tests are told.
-const SLOWEST: usize = 20;
+const SLOWEST: usize = 10;
+/// So many lines of a failure are told once more at the end, the last ones, and so many characters of each.
+const TOLD_LINES: usize = 6;
+const TOLD_CHARACTERS: usize = 400;
 /// Where the machine was busier, in percent, no test is begun beside those that have to be.
 const BUSY_MAX: u64 = 75;
 /// For so long: what a test costs shows only after its start.
@@ -32,14 +36,19 @@ pub struct Lane {
     pub tests: Vec<Test>,
 }
 
-/// A test, its lane, and how long it took.
-type Time = (&'static str, &'static str, Duration);
+/// A test that has ended.
+struct Ended {
+    name: &'static str,
+    lane: &'static str,
+    took: Duration,
+    /// Why it failed, where it did.
+    failure: Option<String>,
+}
 
 /// What ran, and how long.
 #[derive(Default)]
 pub struct Report {
-    has_failed: bool,
-    took: Vec<Time>,
+    ended: Vec<Ended>,
     /// How busy the machine was in each round, in percent: near 100, more tests at a time take longer.
     busy: Vec<u64>,
 }
@@ -69,30 +78,33 @@ impl Busy {
 impl Report {
     /// Whether a test failed.
     pub fn has_failed(&self) -> bool {
-        self.has_failed
+        self.ended.iter().any(|test| test.failure.is_some())
     }
 
-    fn add(&mut self, round: Self) {
-        self.has_failed |= round.has_failed;
-        self.took.extend(round.took);
-    }
-
-    /// The slowest tests, and what each lane did.
+    /// The slowest tests, what each lane did, what failed and why.
     pub fn print(&mut self) {
-        self.took.sort_by_key(|(_, _, took)| std::cmp::Reverse(*took));
+        self.ended.sort_by_key(|test| std::cmp::Reverse(test.took));
         println!("slowest tests, with waiting for each other on a busy machine:");
-        for (name, lane, took) in self.took.iter().take(SLOWEST) {
+        for Ended { name, lane, took, .. } in self.ended.iter().take(SLOWEST) {
             println!("{:>7.1} s  {lane:<8} {name}", took.as_secs_f64());
         }
         let mut lanes = BTreeMap::<&str, (usize, Duration)>::new();
-        for (_, lane, took) in &self.took {
-            let (tests, sum) = lanes.entry(lane).or_default();
-            (*tests, *sum) = (*tests + 1, *sum + *took);
+        for test in &self.ended {
+            let (tests, sum) = lanes.entry(test.lane).or_default();
+            (*tests, *sum) = (*tests + 1, *sum + test.took);
         }
         for (lane, (tests, sum)) in lanes {
             println!("{:>7.1} s  {lane:<8} sum of {tests} tests", sum.as_secs_f64());
         }
         println!("the machine was busy in each round, in percent: {:?}", self.busy);
+        for Ended { name, failure, .. } in &self.ended {
+            let Some(failure) = failure else { continue };
+            println!("failed: {name}");
+            let lines: Vec<&str> = failure.lines().collect();
+            for line in &lines[lines.len().saturating_sub(TOLD_LINES)..] {
+                println!("  {}", line.chars().take(TOLD_CHARACTERS).collect::<String>());
+            }
+        }
     }
 }
 
@@ -164,18 +176,25 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Notes how long a test took, however it ends.
-struct Timed {
+/// Runs a test and notes how it ended.
+fn noted(
     name: &'static str,
     lane: &'static str,
-    started: Instant,
-    times: Arc<Mutex<Vec<Time>>>,
-}
-
-impl Drop for Timed {
-    fn drop(&mut self) {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).push((self.name, self.lane, self.started.elapsed()));
-    }
+    ended: &Mutex<Vec<Ended>>,
+    test: impl FnOnce() -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let started = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(test));
+    let failure = match &outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(failed)) => Some(failed.message().unwrap_or("no reason is given").to_owned()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            Some(text.unwrap_or("a panic without words").to_owned())
+        }
+    };
+    ended.lock().unwrap_or_else(PoisonError::into_inner).push(Ended { name, lane, took: started.elapsed(), failure });
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Names every test of these lanes, or those that the arguments want.
@@ -198,7 +217,7 @@ pub fn run(arguments: &Arguments, rounds: Vec<Vec<Lane>>) -> anyhow::Result<Repo
         let missing: BTreeSet<usize> = lanes.iter().map(|lane| lane.stack).filter(|number| !stacks.contains_key(number)).collect();
         stacks.extend(in_parallel::<_, _, Vec<_>>(missing.into_iter().collect(), |number| Ok((number, Servers::start()?)))?);
         let before = Busy::now();
-        report.add(one_round(arguments, lanes, &stacks));
+        report.ended.extend(one_round(arguments, lanes, &stacks));
         report.busy.push(Busy::now().since(&before));
         let (needed, done) = stacks.into_iter().partition(|(number, _)| rounds.iter().flatten().any(|lane| lane.stack == *number));
         stacks = needed;
@@ -207,25 +226,23 @@ pub fn run(arguments: &Arguments, rounds: Vec<Vec<Lane>>) -> anyhow::Result<Repo
     Ok(report)
 }
 
-fn one_round(arguments: &Arguments, lanes: Vec<Lane>, stacks: &BTreeMap<usize, Servers>) -> Report {
-    let times = Arc::new(Mutex::new(Vec::new()));
+fn one_round(arguments: &Arguments, lanes: Vec<Lane>, stacks: &BTreeMap<usize, Servers>) -> Vec<Ended> {
+    let ended = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     for lane in lanes {
         let turns = Arc::new(Turns::new(lane.at_a_time));
         for (number, (name, test)) in lane.tests.into_iter().enumerate() {
-            let (turns, stack, times, lane) = (turns.clone(), stacks[&lane.stack].stack.clone(), times.clone(), lane.name);
+            let (turns, stack, ended, lane) = (turns.clone(), stacks[&lane.stack].stack.clone(), ended.clone(), lane.name);
             trials.push(Trial::test(name, move || {
                 let _running = turns.wait_for(number);
-                let _timed = Timed { name, lane, started: Instant::now(), times };
-                test(&stack)
+                noted(name, lane, &ended, || test(&stack))
             }));
         }
     }
     // One thread for each: the lanes decide who waits.
     let arguments = Arguments { test_threads: Some(trials.len()), ..arguments.clone() };
-    let has_failed = libtest_mimic::run(&arguments, trials).has_failed();
-    let took = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
-    Report { has_failed, took, busy: Vec::new() }
+    let _told_by_each = libtest_mimic::run(&arguments, trials);
+    std::mem::take(&mut *ended.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// A stack that runs, and its folder.
@@ -263,7 +280,7 @@ impl Servers {
 }
 
 fn in_parallel<T: Send, R: Send, C: FromIterator<R>>(items: Vec<T>, act: impl Fn(T) -> anyhow::Result<R> + Sync) -> anyhow::Result<C> {
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let act = &act;
         let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || act(item))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
