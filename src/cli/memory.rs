@@ -2,8 +2,11 @@
 
 #![allow(unsafe_code, reason = "glibc's malloc takes its settings, and Linux such advice, through C calls alone")]
 
-/// Blocks from this size on are mapped one by one and returned when they are freed; free memory above it is returned, too. Bytes.
-const RETURNED_FROM: i32 = 256 << 10;
+/// Blocks from this size on are mapped one by one and returned when they are freed, bytes. Smaller ones are used again: among them what an
+/// unpacked batch of a producer (`batch.size`, 1,000,000 bytes) takes, and most columns of an epoch.
+const MAPPED_FROM: i32 = (1 << 20) + (64 << 10);
+/// Free memory at the end of a heap is returned above this size, bytes.
+const TRIMMED_ABOVE: i32 = 256 << 10;
 
 /// The largest page of the systems that Testudo runs on, bytes: advice on fewer than all pages does no harm.
 #[cfg(target_os = "linux")]
@@ -16,8 +19,7 @@ pub(super) fn bound_heaps() {
     if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let heaps = i32::try_from(cores.max(2)).unwrap_or(i32::MAX);
-        for (setting, value) in
-            [(libc::M_ARENA_MAX, heaps), (libc::M_MMAP_THRESHOLD, RETURNED_FROM), (libc::M_TRIM_THRESHOLD, RETURNED_FROM)]
+        for (setting, value) in [(libc::M_ARENA_MAX, heaps), (libc::M_MMAP_THRESHOLD, MAPPED_FROM), (libc::M_TRIM_THRESHOLD, TRIMMED_ABOVE)]
         {
             // SAFETY: takes two numbers; refuses by its answer what it does not know.
             if unsafe { libc::mallopt(setting, value) } != 1 {

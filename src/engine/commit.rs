@@ -110,8 +110,8 @@ impl<B: Broker> Committer<B> {
         Ok(())
     }
 
-    /// Commits a sealed epoch.
-    pub fn commit(&mut self, sealed: &SealedEpoch, consumer: &mut B::Consumer, status: &Status) -> Result<Committed, NoProducer> {
+    /// Commits a sealed epoch. Its records are used up, each as it is handed to the client: they are many.
+    pub fn commit(&mut self, sealed: &mut SealedEpoch, consumer: &mut B::Consumer, status: &Status) -> Result<Committed, NoProducer> {
         match self.ensure_producer() {
             Ok(()) => {}
             Err(NoProducer::Failed(failure)) => return Ok(Committed::No(failure)),
@@ -125,10 +125,10 @@ impl<B: Broker> Committer<B> {
             Ok(open) => open,
             Err(failure) => return Ok(self.lost(failure, Outcome::Aborted, status)),
         };
-        let again = sealed.outgoing.first().filter(|_| Bug::DoubledRecord.is_planted());
-        for record in sealed.outgoing.iter().chain(again) {
+        let again = sealed.records().next().filter(|_| Bug::DoubledRecord.is_planted()).cloned();
+        for record in std::mem::take(&mut sealed.outgoing).into_iter().flatten().chain(again) {
             failpoint::at("commit.sending");
-            if let Err(failure) = open.send(&self.job.placed(record)) {
+            if let Err(failure) = open.send(&self.job.placed(&record)) {
                 return Ok(self.ended(open.abort(failure), status));
             }
         }

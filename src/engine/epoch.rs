@@ -57,8 +57,8 @@ pub struct Counts {
 /// An epoch that takes nothing more: what has to be produced, committed and stored.
 #[derive(Debug)]
 pub struct SealedEpoch {
-    /// Records to produce, in this order.
-    pub outgoing: Vec<Outgoing>,
+    /// Records to produce, in this order, in the parts that they were made in: joined they would be held twice.
+    pub outgoing: Vec<Vec<Outgoing>>,
     /// Marks to commit with them.
     pub marks: Vec<(TopicPartition, Mark)>,
     /// What the store applies after the commit.
@@ -71,6 +71,13 @@ pub struct SealedEpoch {
     pub counts: Counts,
     /// When its first record was taken up.
     pub began: Duration,
+}
+
+impl SealedEpoch {
+    /// The records to produce, in their order.
+    pub fn records(&self) -> impl Iterator<Item = &Outgoing> {
+        self.outgoing.iter().flatten()
+    }
 }
 
 impl Epoch {

@@ -21,8 +21,8 @@ impl<B: Broker> Worker<B> {
     /// Records a loss that the restore in line has met, and lets that go on.
     pub(super) fn record(&mut self, loss: Loss) -> Result<(), WorkerFault> {
         let began = self.clock.monotonic();
-        let sealed = SealedEpoch {
-            outgoing: self.records_of(&loss),
+        let mut sealed = SealedEpoch {
+            outgoing: vec![self.records_of(&loss)],
             marks: vec![(loss.partition.clone(), loss.mark)],
             changes: Changes::default(),
             logged: BTreeMap::new(),
@@ -30,7 +30,7 @@ impl<B: Broker> Worker<B> {
             counts: Counts::default(),
             began,
         };
-        match self.committer.commit(&sealed, &mut self.consumer, &self.status)? {
+        match self.committer.commit(&mut sealed, &mut self.consumer, &self.status)? {
             Committed::Yes => {
                 self.next_commit = self.clock.monotonic() + self.job.settings.commit_pause();
                 if let Some(restore) = self.restores.front_mut() {

@@ -276,7 +276,7 @@ impl Processor {
             return Ok(None);
         }
         let mut end = SealedEpoch {
-            outgoing: epoch.outgoing,
+            outgoing: vec![epoch.outgoing],
             marks: epoch.advances.iter().map(|(partition, advance)| (partition.clone(), advance.mark)).collect(),
             changes: Changes::default(),
             logged: BTreeMap::new(),
@@ -290,7 +290,7 @@ impl Processor {
         self.write_progress(&mut end);
         if let Some(ledger) = &mut self.ledger {
             let latest_ms = end.advances.values().map(|advance| advance.latest_ms).max().unwrap_or(-1);
-            end.outgoing.extend(ledger.close(Outgoing::stamp(latest_ms)));
+            end.outgoing.push(ledger.close(Outgoing::stamp(latest_ms)));
         }
         Ok(Some(end))
     }
@@ -312,8 +312,7 @@ impl Processor {
         if Bug::DroppedTail.is_planted() {
             results.iter_mut().rev().find_map(Vec::pop);
         }
-        end.outgoing.reserve(results.iter().chain(&changelogs).map(Vec::len).sum());
-        end.outgoing.extend(results.into_iter().chain(changelogs).flatten());
+        end.outgoing.extend(results.into_iter().chain(changelogs));
         match end.changes.states.is_empty() {
             true => end.changes.states = sealed.states,
             false => end.changes.states.extend(sealed.states),
@@ -323,6 +322,7 @@ impl Processor {
     /// Progress of every partition that moved: into its changelogs, and beside the state.
     fn write_progress(&mut self, end: &mut SealedEpoch) {
         let Self { tasks, windows, ledger, .. } = self;
+        let mut records = Vec::new();
         for (partition, advance) in &end.advances {
             let Some(task) = tasks.get(partition).filter(|task| !task.windows.is_empty()) else { continue };
             let mut changelogs = BTreeMap::new();
@@ -346,7 +346,7 @@ impl Processor {
                 if let Some(ledger) = ledger {
                     ledger.produced(partition, task.mark.position, &record);
                 }
-                end.outgoing.push(record);
+                records.push(record);
                 let count = end.logged.entry((partition.clone(), name.clone())).or_default();
                 *count += 1;
                 let progress = &window.progress;
@@ -357,6 +357,7 @@ impl Processor {
                 Progress { topic_id: task.topic_id.clone(), mark: advance.mark, stream_time_us: advance.stream_time_us, changelogs };
             end.changes.progress.push((partition.clone(), progress));
         }
+        end.outgoing.push(records);
     }
 
     /// The sealed epoch is committed and stored.

@@ -352,12 +352,10 @@ impl<B: Broker> Worker<B> {
         if Bug::StateBeforeCommit.is_planted() {
             self.job.store.apply(sealed.changes.clone())?;
         }
-        match self.committer.commit(&sealed, &mut self.consumer, &self.status)? {
+        match self.committer.commit(&mut sealed, &mut self.consumer, &self.status)? {
             Committed::Yes => {
                 self.caution.succeeded();
                 failpoint::at("commit.before_store");
-                // They are many, and nobody needs them any more.
-                sealed.outgoing = Vec::new();
                 let started = self.clock.monotonic();
                 self.job.store.apply(std::mem::take(&mut sealed.changes))?;
                 self.status.stored(self.clock.monotonic().saturating_sub(started));

@@ -155,6 +155,9 @@ impl StateStore for MapStore {
     }
 }
 
+/// Windows are sealed in parts of so few groups that most tests meet their seams.
+const SEALED_AT_ONCE: usize = 3;
+
 /// A processor with partition 0 of `in` open, over `store`.
 pub fn processor(tenant: &Arc<Tenant>, gate: &Arc<Gate>, store: &Arc<MapStore>, stream_time_us: Option<i64>) -> Processor {
     let topic = |name: &Arc<str>| OutputTopic { name: name.clone(), partitions: 1, record_bytes_max: 1_000_000 };
@@ -165,10 +168,10 @@ pub fn processor(tenant: &Arc<Tenant>, gate: &Arc<Gate>, store: &Arc<MapStore>, 
     let alerts = tenant.alerts.iter().enumerate().map(|(index, alert)| {
         AlertBranch::new(tenant.clone(), index, topic(&alert.topic), encoder(&alert_schema(&tenant.sources[alert.source])))
     });
-    let windows =
-        tenant.windows.iter().enumerate().map(|(index, window)| {
-            WindowBranch::new(tenant.clone(), index, topic(&window.topic), encoder(&window.output)).expect("a branch")
-        });
+    let windows = tenant.windows.iter().enumerate().map(|(index, window)| {
+        let branch = WindowBranch::new(tenant.clone(), index, topic(&window.topic), encoder(&window.output)).expect("a branch");
+        branch.sealing_at_once(SEALED_AT_ONCE)
+    });
     let dead_letters = DeadLetterTopic { name: tenant.dead_letters_topic(), partitions: 1, value_bytes_max: 1_000_000 };
     let admission = Admission::new(tenant.clone(), 0, gate.clone());
     let mut processor = Processor::new(vec![admission], alerts.collect(), windows.collect(), dead_letters, store.clone());
@@ -233,7 +236,7 @@ pub fn feed(processor: &mut Processor, store: &MapStore, records: &[Input], slic
 
 /// Seals, stores and settles the open epoch, and returns what it produced.
 pub fn seal(processor: &mut Processor, store: &MapStore) -> Vec<Outgoing> {
-    seal_epoch(processor, store).map(|sealed| sealed.outgoing).unwrap_or_default()
+    seal_epoch(processor, store).map(|sealed| sealed.outgoing.concat()).unwrap_or_default()
 }
 
 /// Seals, stores and settles the open epoch; `None` when nothing happened in it.

@@ -96,7 +96,7 @@ impl Rig {
     /// Ends the open epoch; nothing where nothing happened in it.
     pub fn try_seal(&mut self) -> Option<SealedEpoch> {
         let sealed = seal_epoch(&mut self.processor, &self.store)?;
-        self.produced.extend(sealed.outgoing.iter().cloned());
+        self.produced.extend(sealed.records().cloned());
         Some(sealed)
     }
 

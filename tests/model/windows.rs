@@ -99,7 +99,7 @@ fn the_event_time_zero_is_kept() {
     assert_eq!(counted(&rig), [result("d1", 0, 1)]);
     let progress: Vec<Option<i64>> = sealed.changes.progress.iter().map(|(_, progress)| progress.stream_time_us).collect();
     assert_eq!(progress, [Some(0)]);
-    assert!(sealed.outgoing.iter().all(|record| record.timestamp_ms > 0), "{:?}", sealed.outgoing);
+    assert!(sealed.records().all(|record| record.timestamp_ms > 0), "{:?}", sealed.outgoing);
 }
 
 /// C57

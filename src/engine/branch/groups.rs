@@ -4,6 +4,8 @@
 //! A group that the store holds is loaded when the epoch first touches it, before its first value is folded in: so values
 //! are folded in offset order, however the input was cut into epochs (DET-1).
 
+use std::ops::Range;
+
 use ahash::RandomState;
 use arrow::array::{ArrayRef, BooleanArray};
 use datafusion_common::DataFusionError;
@@ -85,20 +87,9 @@ impl Groups {
         self.bytes
     }
 
-    /// All groups, in the order they were first touched.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Group, &[u8])> {
-        self.iter_from(0)
-    }
-
-    /// The groups from number `from` on.
-    pub fn iter_from(&self, from: usize) -> impl ExactSizeIterator<Item = (&Group, &[u8])> {
-        self.groups[from..].iter().map(|group| (group, &self.keys[group.key_from..group.key_until]))
-    }
-
-    /// The group at `number`, and its key.
-    pub fn get(&self, number: usize) -> (&Group, &[u8]) {
-        let group = &self.groups[number];
-        (group, &self.keys[group.key_from..group.key_until])
+    /// The groups of these numbers, which are in the order they were first touched in, with their keys.
+    pub fn of(&self, numbers: Range<usize>) -> impl ExactSizeIterator<Item = (&Group, &[u8])> + Clone {
+        self.groups[numbers].iter().map(|group| (group, &self.keys[group.key_from..group.key_until]))
     }
 
     /// Whether the epoch has touched a group.

@@ -35,6 +35,17 @@ impl SealedPartition {
 }
 
 impl SealedWindows {
+    /// Makes room for a result and a last value of each group, which is given by the place of its partition.
+    pub(super) fn make_room(&mut self, groups: impl ExactSizeIterator<Item = usize>) {
+        self.states.reserve(groups.len());
+        let mut counts = vec![0; self.partitions.len()];
+        groups.for_each(|place| counts[place] += 1);
+        for (of, count) in self.partitions.iter_mut().zip(counts) {
+            of.results.reserve(count);
+            of.changelog.reserve(count);
+        }
+    }
+
     /// Takes in what becomes of a window of the partition at `place`: its last value, or that it is gone.
     pub(super) fn put(&mut self, place: usize, changelog: &Arc<str>, keys: BothKeys, latest_ms: i64, state: Option<Bytes>) {
         let of = &mut self.partitions[place];

@@ -3,11 +3,10 @@
 //! Nothing it computes is visible before the epoch is committed: [`WindowBranch::seal`] returns states, tombstones and results
 //! as data. After a commit the caller calls [`WindowBranch::settle`]; after anything else [`WindowBranch::discard`].
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
-use arrow::compute::{filter, filter_record_batch, take};
+use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
@@ -16,18 +15,21 @@ use datafusion_common::DataFusionError;
 use super::groups::Groups;
 use super::kept::TooLarge;
 use super::place::Place;
-use super::results::{self, Finished};
-use super::sealed::{KeyBuffer, SealedPartition, SealedWindows};
+use super::results;
 use super::time::{closes_at, last_closed_start, window_start};
 use super::{BranchFault, OutputTopic, expression_failed, passing, refusal};
 use crate::avro::encode::{Encoder, StateCodec};
 use crate::engine::admit::Admitted;
 use crate::engine::rejection::Rejection;
 use crate::kafka::{Run, TopicPartition};
-use crate::store::{Entry, ScanMax, StateStore, Swept, WindowStoreId, keys};
+use crate::store::{StateStore, Swept, WindowStoreId, keys};
 use crate::tenant::expression::evaluate_physical_rows;
-use crate::tenant::{Emit, Tenant, Window};
+use crate::tenant::{Tenant, Window};
 
+mod seal;
+
+/// So many groups are sealed at once: their columns are about as large as a core's own cache.
+const SEALED_AT_ONCE: usize = 4_096;
 /// Bytes of stored states that are decoded at once; the state that reaches it is the last one.
 const LOADED_AT_ONCE: usize = 16 << 20;
 
@@ -42,6 +44,7 @@ pub struct WindowBranch {
     stage: String,
     places: Vec<Place>,
     groups: Groups,
+    sealed_at_once: usize,
 }
 
 /// The row that store and changelog keep: the latest Kafka timestamp, then the aggregates' states.
@@ -58,7 +61,13 @@ impl WindowBranch {
         let row_schema = row_schema(declared);
         let codec = StateCodec::new(&row_schema).map_err(|error| BranchFault::State { branch: stage.clone(), cause: error.to_string() })?;
         let groups = Groups::new(declared).map_err(|error| BranchFault::Aggregate { branch: stage.clone(), cause: error.to_string() })?;
-        Ok(Self { window, topic: topic.own(), encoder, codec, row_schema, stage, places: Vec::new(), groups, tenant })
+        let (places, sealed_at_once) = (Vec::new(), SEALED_AT_ONCE);
+        Ok(Self { window, topic: topic.own(), encoder, codec, row_schema, stage, places, groups, sealed_at_once, tenant })
+    }
+
+    /// Seals so many groups at once, at least one, instead of some thousands; what comes of it is the same.
+    pub fn sealing_at_once(self, groups: usize) -> Self {
+        Self { sealed_at_once: groups.max(1), ..self }
     }
 
     /// Index of the source that feeds it.
@@ -248,149 +257,6 @@ impl WindowBranch {
         Ok(())
     }
 
-    /// Says what the epoch makes of this window. `stream_times` gives the stream time of the partitions whose marks the epoch moves; nothing
-    /// changes in the others: that a store is level with the group is told by the mark alone (EOS-9). `sweep` is what may be closed
-    /// beside what was touched, and becomes less by what was.
-    pub fn seal(
-        &mut self,
-        stream_times: &dyn Fn(&TopicPartition) -> Option<i64>,
-        store: &dyn StateStore,
-        sweep: &mut ScanMax,
-    ) -> Result<SealedWindows, BranchFault> {
-        let partitions = self.places.iter().map(|place| SealedPartition::new(place.partition.clone())).collect();
-        let mut sealed = SealedWindows { partitions, states: Vec::with_capacity(self.groups.len()) };
-        let bounds: Vec<Option<i64>> = self
-            .places
-            .iter()
-            .map(|place| {
-                let stream_time = stream_times(&place.partition).filter(|_| place.is_open)?;
-                last_closed_start(stream_time, self.declared().size_us, self.declared().grace_us)
-            })
-            .collect();
-        let due = self.places.iter().zip(bounds).enumerate().filter_map(|(at, (place, bound))| Some((at, place.unswept(bound?)?)));
-        let due: Vec<(usize, RangeInclusive<i64>)> = due.collect();
-        let mut closed: Vec<(usize, Vec<Entry>)> = Vec::with_capacity(due.len());
-        for (done, (place, starts)) in due.iter().enumerate() {
-            let share = sweep.share(due.len() - done);
-            if !share.is_used_up() {
-                let found = self.find_closed(*place, starts, share, store)?;
-                *sweep = sweep.without(ScanMax::used_by(&found));
-                closed.push((*place, found));
-            }
-        }
-        self.seal_touched(&mut sealed)?;
-        for (place, found) in closed {
-            self.sweep(place, found, &mut sealed)?;
-        }
-        self.groups = Groups::new(self.declared()).map_err(|error| self.aggregate(error))?;
-        Ok(sealed)
-    }
-
-    /// Windows of a partition that stream time has closed and that are still in the store, from the first on; they are swept by this epoch.
-    fn find_closed(
-        &mut self,
-        place: usize,
-        starts: &RangeInclusive<i64>,
-        most: ScanMax,
-        store: &dyn StateStore,
-    ) -> Result<Vec<Entry>, BranchFault> {
-        let place = &mut self.places[place];
-        let found = store.started_within(place.store, place.partition.partition, *starts.start(), *starts.end(), most)?;
-        place.sweeping = Some(match found.last() {
-            // More may come behind the last one: the next epoch goes on from there.
-            Some(last) if most.without(ScanMax::used_by(&found)).is_used_up() => Swept::to(last.start_us, last.key.clone()),
-            _ => Swept::until(*starts.end()),
-        });
-        Ok(found)
-    }
-
-    /// New states of the groups that the epoch touched, and their results. What is closed and beyond what is swept stays for a later epoch:
-    /// windows go in their order, so that a replay knows which are gone.
-    fn seal_touched(&mut self, sealed: &mut SealedWindows) -> Result<(), BranchFault> {
-        if self.groups.is_empty() {
-            return Ok(());
-        }
-        let columns = self.groups.take_states().map_err(|error| self.aggregate(error))?;
-        let is_closed: Vec<bool> =
-            self.groups.iter().map(|(group, key)| self.places[group.partition].swept().covers(group.start_us, key)).collect();
-        match self.declared().emit {
-            Emit::Updates => self.report_touched(&columns, &vec![true; is_closed.len()], sealed)?,
-            Emit::Final => self.report_touched(&columns, &is_closed, sealed)?,
-        }
-        let latest: ArrayRef = Arc::new(Int64Array::from_iter_values(self.groups.iter().map(|(group, _)| group.latest_ms)));
-        let row = RecordBatch::try_new(self.row_schema.clone(), std::iter::once(latest).chain(columns).collect());
-        let states = self.codec.encode(&row.map_err(|error| self.compute(error))?);
-        let states = states.map_err(|error| BranchFault::State { branch: self.stage.clone(), cause: error.to_string() })?;
-        let mut keys = KeyBuffer::default();
-        for (group, key) in self.groups.iter() {
-            let place = &self.places[group.partition];
-            keys.push(place.store.0, place.partition.partition, group.start_us, key);
-        }
-        for ((((group, _), keys), state), is_closed) in self.groups.iter().zip(keys.finish()).zip(states).zip(is_closed) {
-            // What is closed and was never stored is nowhere to be taken away.
-            if !is_closed || group.was_stored {
-                let changelog = &self.places[group.partition].changelog;
-                sealed.put(group.partition, changelog, keys, group.latest_ms, (!is_closed).then_some(state));
-            }
-        }
-        Ok(())
-    }
-
-    fn report_touched(&mut self, columns: &[ArrayRef], is_due: &[bool], sealed: &mut SealedWindows) -> Result<(), BranchFault> {
-        let window = &self.tenant.windows[self.window];
-        let due: Vec<usize> = (0..is_due.len()).filter(|number| is_due[*number]).collect();
-        let windows: Vec<Finished<'_>> = due
-            .iter()
-            .map(|number| {
-                let (group, key) = self.groups.get(*number);
-                Finished { headers: &self.places[group.partition].headers, start_us: group.start_us, key, latest_ms: group.latest_ms }
-            })
-            .collect();
-        if windows.is_empty() {
-            return Ok(());
-        }
-        let mask = BooleanArray::from(is_due.to_vec());
-        let states: Result<Vec<ArrayRef>, ArrowError> = columns.iter().map(|column| filter(column, &mask)).collect();
-        let states = states.map_err(|source| BranchFault::Compute { branch: self.stage.clone(), source })?;
-        let rows = results::rows(window, &windows, &states)?;
-        let records = results::records(window, &self.topic, &mut self.encoder, &windows, &rows)?;
-        for (number, record) in due.iter().zip(records) {
-            sealed.partitions[self.groups.get(*number).0.partition].results.extend(record);
-        }
-        Ok(())
-    }
-
-    /// Closed windows of a partition, without those that this epoch touched: reported if due, then forgotten.
-    fn sweep(&mut self, place: usize, mut closed: Vec<Entry>, sealed: &mut SealedWindows) -> Result<(), BranchFault> {
-        let partition = self.places[place].partition.partition;
-        closed.retain(|entry| !self.groups.contains(place, entry.start_us, &entry.key));
-        if closed.is_empty() {
-            return Ok(());
-        }
-        let (latest, states) = self.decode(closed.iter().map(|entry| entry.state.as_slice()))?;
-        let mut keys = KeyBuffer::default();
-        for entry in &closed {
-            keys.push(self.places[place].store.0, partition, entry.start_us, &entry.key);
-        }
-        for (keys, latest_ms) in keys.finish().zip(latest.values()) {
-            sealed.put(place, &self.places[place].changelog, keys, *latest_ms, None);
-        }
-        if self.declared().emit == Emit::Updates {
-            return Ok(());
-        }
-        let headers = &self.places[place].headers;
-        let windows: Vec<Finished<'_>> = closed
-            .iter()
-            .zip(latest.values())
-            .map(|(entry, latest_ms)| Finished { headers, start_us: entry.start_us, key: &entry.key, latest_ms: *latest_ms })
-            .collect();
-        let window = &self.tenant.windows[self.window];
-        let rows = results::rows(window, &windows, &states)?;
-        let records = results::records(window, &self.topic, &mut self.encoder, &windows, &rows)?;
-        sealed.partitions[place].results.extend(records.flatten());
-        Ok(())
-    }
-
     /// Whether closed windows of a partition may be left to sweep at this stream time, microseconds since 1970.
     pub fn owes(&self, partition: &TopicPartition, stream_time_us: i64) -> bool {
         let Some(bound) = last_closed_start(stream_time_us, self.declared().size_us, self.declared().grace_us) else { return false };
@@ -436,7 +302,7 @@ impl WindowBranch {
     fn store_keys(&self, from: usize) -> Vec<Bytes> {
         let mut bytes = Vec::new();
         let mut ends = Vec::with_capacity(self.groups.len() - from);
-        for (group, key) in self.groups.iter_from(from) {
+        for (group, key) in self.groups.of(from..self.groups.len()) {
             let place = &self.places[group.partition];
             keys::append_window_key(&mut bytes, place.store.0, place.partition.partition, group.start_us, key);
             ends.push(bytes.len());

@@ -86,7 +86,7 @@ pub fn expected(ran: &Cluster) -> Expected {
         assert!(processed.is_none_or(|processed| processed.waiting_at.is_none()), "every schema is judged");
     }
     let Some(sealed) = processor.seal().expect("sealed") else { return expected };
-    for record in &sealed.outgoing {
+    for record in sealed.records() {
         expected.outputs.entry((record.topic.clone(), record.partition)).or_default().push(Produced::from(record));
     }
     for (partition, advance) in &sealed.advances {
