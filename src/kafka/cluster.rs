@@ -220,7 +220,8 @@ impl Broker for Cluster {
             config.set("group.instance.id", instance);
         }
         let is_silent = self.settings.group_protocol == GroupProtocol::Consumer;
-        Member::subscribe(make(&config, "make a consumer")?, Manners { watched: instance.map(|_| group), is_silent }, topics)
+        let manners = Manners { watched: instance.map(|_| group), is_silent };
+        Member::subscribe(make(&config, "make a consumer")?, self.clock.clone(), manners, topics)
     }
 
     fn producer(&self, transactional_id: &str) -> Result<TxnProducer, Failure> {

@@ -21,6 +21,7 @@ use super::position::{Mark, Offset, Position, TopicPartition};
 use super::reaction::{Failure, Reaction};
 use super::roster;
 use super::slice::{Header, RunBuilder, Slice};
+use crate::clock::SharedClock;
 
 /// A slice is cut at this many bytes of keys and values, so that large records do not pile up in memory.
 const SLICE_BYTES_MAX: usize = 16 << 20;
@@ -29,6 +30,9 @@ const BATCH_MAX: usize = 1_024;
 /// At most this many events are served before records are looked at. Many: during an outage errors pile up before a lost assignment,
 /// and who does not hear of that goes on with partitions that are not its own.
 const EVENTS_MAX: usize = 10_000;
+
+/// How often a member that polls looks whether it has become another one. It looks before each commit, too.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long brokers may take to say who has what: the worker stands still meanwhile.
 const ROSTER_WITHIN: Duration = Duration::from_millis(300);
@@ -43,12 +47,20 @@ pub struct Member {
     /// A rebalance that was handed out and not answered yet; the client cannot close before it is.
     unanswered: Option<Rebalance>,
     holding: Holding,
+    clock: SharedClock,
+    /// When it was last seen to be who it was: the client's own thread is asked, and waited for.
+    seen_at: Duration,
+    /// Who it was as it was last asked for its group, and what the client said: the same for as long as it is that.
+    known: Option<(Membership, Arc<ConsumerGroupMetadata>)>,
     topics: Vec<Arc<str>>,
     /// The client says nothing to a member that gets nothing, and has said nothing yet.
     is_in_silence: bool,
     /// An empty assignment was handed out that the client knows nothing of.
     is_own_word: bool,
 }
+
+/// A member's id and its group's generation.
+type Membership = (String, i32);
 
 /// What the protocol of a group asks of its members.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,15 +73,30 @@ pub(super) struct Manners<'g> {
 
 impl Member {
     /// Subscribes a configured client to `topics`.
-    pub(super) fn subscribe(client: BaseConsumer<Callbacks>, manners: Manners<'_>, topics: &[Arc<str>]) -> Result<Self, Failure> {
+    pub(super) fn subscribe(
+        client: BaseConsumer<Callbacks>,
+        clock: SharedClock,
+        manners: Manners<'_>,
+        topics: &[Arc<str>],
+    ) -> Result<Self, Failure> {
         let no_queue = || Failure::new(Reaction::Stop, "make a consumer", "no queue");
         let fetched = FetchQueue::new(client.client()).ok_or_else(no_queue)?;
         let watched = manners.watched.map(str::to_owned);
         let client = MemberClient::new(client);
         subscribe(&client, topics)?;
-        let (holding, topics) = (Holding::default(), topics.to_vec());
-        let is_in_silence = manners.is_silent;
-        Ok(Self { fetched, watched, client, unanswered: None, holding, topics, is_in_silence, is_own_word: false })
+        Ok(Self {
+            fetched,
+            watched,
+            client,
+            unanswered: None,
+            holding: Holding::default(),
+            seen_at: clock.monotonic(),
+            clock,
+            known: None,
+            topics: topics.to_vec(),
+            is_in_silence: manners.is_silent,
+            is_own_word: false,
+        })
     }
 
     /// Says to a member that has come to be one, and that the client has nothing to say to, that it has nothing.
@@ -84,9 +111,13 @@ impl Member {
         self.is_in_silence = rebalances.is_empty();
     }
 
-    fn is_who_it_was(&self, attempted: &str) -> Result<(), Failure> {
-        let member = ffi::membership(self.client.client()).map(|(member, _)| member);
-        self.holding.check(member.as_deref(), matches!(self.unanswered, Some(Rebalance::Lost(_))), attempted)
+    /// Its membership, once it is seen to be who it was.
+    fn membership(&mut self, attempted: &str) -> Result<Option<Membership>, Failure> {
+        let membership = ffi::membership(self.client.client());
+        let member = membership.as_ref().map(|(member, _)| member.as_str());
+        self.holding.check(member, matches!(self.unanswered, Some(Rebalance::Lost(_))), attempted)?;
+        self.seen_at = self.clock.monotonic();
+        Ok(membership)
     }
 
     /// Events that have not been served yet.
@@ -122,13 +153,15 @@ impl Drop for Member {
 }
 
 impl GroupConsumer for Member {
-    type Group = ConsumerGroupMetadata;
+    type Group = Arc<ConsumerGroupMetadata>;
 
     fn poll(&mut self, records_max: usize, wait: Duration) -> Result<Polled, Failure> {
         let mut polled = Polled::default();
         let mut runs = Runs::default();
         self.serve_events(&mut polled, &mut runs)?;
-        self.is_who_it_was("poll")?;
+        if !polled.rebalances.is_empty() || self.clock.monotonic().saturating_sub(self.seen_at) >= LOOK_EVERY {
+            self.membership("poll")?;
+        }
         let mut next_wait = if polled.rebalances.is_empty() { wait } else { Duration::ZERO };
         let mut errors = Vec::new();
         while runs.records < records_max && runs.bytes < SLICE_BYTES_MAX {
@@ -238,17 +271,23 @@ impl GroupConsumer for Member {
         join_again(&self.client, &self.topics)
     }
 
-    fn group(&mut self) -> Result<ConsumerGroupMetadata, Failure> {
+    fn group(&mut self) -> Result<Arc<ConsumerGroupMetadata>, Failure> {
         let attempted = "take group membership into a transaction";
-        self.is_who_it_was(attempted)?;
         let lost = || Failure::new(Reaction::Rejoin, attempted, "this consumer is not a member of its group");
-        let before = ffi::membership(self.client.client()).filter(|(member, generation)| !member.is_empty() && *generation >= 1);
-        let group = self.client.group_metadata().ok_or_else(lost)?;
-        // Generations only grow: equal before and after, the one in between is the same.
-        match before.is_some() && ffi::membership(self.client.client()) == before {
-            true => Ok(group),
-            false => Err(lost()),
+        let is_member = |(member, generation): &Membership| !member.is_empty() && *generation >= 1;
+        let now = self.membership(attempted)?.filter(is_member).ok_or_else(lost)?;
+        if let Some((known, group)) = &self.known
+            && *known == now
+        {
+            return Ok(group.clone());
         }
+        let group = Arc::new(self.client.group_metadata().ok_or_else(lost)?);
+        // Generations only grow: equal before and after, the one in between is the same.
+        if ffi::membership(self.client.client()).as_ref() != Some(&now) {
+            return Err(lost());
+        }
+        self.known = Some((now, group.clone()));
+        Ok(group)
     }
 
     fn fetch_positions(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Position>>, Failure> {

@@ -9,6 +9,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::*;
+use crate::clock::{Deadline, SystemClock};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -88,4 +89,59 @@ fn a_header_whose_name_ends_early_is_refused() {
 fn a_wait_of_less_than_a_millisecond_is_a_wait() {
     assert_eq!([0, 1, 999, 1_000, 1_001].map(|micros| millis(Duration::from_micros(micros))), [0, 1, 1, 1, 2]);
     assert_eq!(millis(Duration::MAX), i32::MAX);
+}
+
+#[test]
+fn headers_of_fetched_records_are_those_that_were_sent() {
+    let cluster = MockCluster::new(1).expect("an imitated cluster");
+    for compression in ["none", "lz4", "snappy", "gzip"] {
+        cluster.create_topic(compression, 2, 1).expect("a topic");
+        let client: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("compression.codec", compression)
+            .create()
+            .expect("a producer");
+        let some = || vec![header("a", Some(b"\0")), header("", None)];
+        let values: [Option<&'static [u8]>; 4] = [Some(b"a value"), Some(b"\0\0\0\0"), Some(b""), None];
+        let sent: Vec<Outgoing> = values
+            .iter()
+            .flat_map(|value| [record(compression, None, *value, Vec::new()), record(compression, Some(b""), *value, some())])
+            .collect();
+        let mut queue = ProduceQueue::default();
+        // Alone, in their order, and enough of them that they are compressed.
+        (0..50).for_each(|_| sent.iter().for_each(|record| queue.produce(client.client(), record).expect("queued")));
+        client.flush(WITHIN).expect("acknowledged");
+        drop(queue);
+
+        let reader: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "g").create().expect("a consumer");
+        let mut fetched = FetchQueue::new(reader.client()).expect("a queue");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(compression, 1, Offset::Beginning).expect("a place");
+        reader.assign(&list).expect("assigned");
+        fetched.forward(reader.client(), compression, 1);
+
+        let (mut found, mut bare) = (Vec::new(), 0);
+        let clock = SystemClock::default();
+        let deadline = Deadline::after(&clock, WITHIN);
+        while found.len() < 50 * sent.len() && !deadline.is_over(&clock) {
+            // What was fetched before the partition was forwarded comes here.
+            if let Some(Ok(message)) = reader.poll(Duration::ZERO) {
+                let Outgoing { value, headers, .. } = read_back(&message);
+                bare += usize::from(value.as_ref().is_some_and(|value| !value.is_empty()) && headers.is_empty());
+                found.push((value.map(|value| value.to_vec()), headers.to_vec()));
+                continue;
+            }
+            fetched.consume(1_000, Duration::from_millis(100), |message| {
+                if message.error().is_none() {
+                    bare += usize::from(message.is_bare());
+                    found.push((message.value().map(<[u8]>::to_vec), message.headers()));
+                }
+            });
+        }
+        let expected = |record: &Outgoing| (record.value.as_ref().map(|value| value.to_vec()), record.headers.to_vec());
+        assert_eq!(found, std::iter::repeat_n(&sent, 50).flatten().map(expected).collect::<Vec<_>>(), "{compression}");
+        assert_eq!(bare, 50 * 2, "{compression}: those with a value of some bytes and no headers");
+        drop(fetched);
+    }
 }

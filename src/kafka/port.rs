@@ -194,7 +194,7 @@ pub trait TransactionalProducer: Send {
     fn drain(&mut self, wait: Duration) -> Result<(), Failure>;
 
     /// Puts the partitions' new marks into the transaction (EOS-2).
-    fn send_positions(&mut self, marks: &[(TopicPartition, Mark)], group: &Arc<Self::Group>, wait: Duration) -> Result<(), Failure>;
+    fn send_positions(&mut self, marks: &[(TopicPartition, Mark)], group: &Self::Group, wait: Duration) -> Result<(), Failure>;
 
     /// Commits. `Retry` means: the outcome is open and the same call may be repeated.
     fn commit(&mut self, wait: Duration) -> Result<(), Failure>;

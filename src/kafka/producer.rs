@@ -116,7 +116,7 @@ impl TxnProducer {
 }
 
 impl TransactionalProducer for TxnProducer {
-    type Group = ConsumerGroupMetadata;
+    type Group = Arc<ConsumerGroupMetadata>;
 
     fn init(&mut self, wait: Duration) -> Result<(), Failure> {
         // Without a connection librdkafka looks for the coordinator only 500 ms later (`rd_kafka_txn_coord_query`).
@@ -166,7 +166,7 @@ impl TransactionalProducer for TxnProducer {
         }
     }
 
-    fn send_positions(&mut self, marks: &[(TopicPartition, Mark)], group: &Arc<Self::Group>, wait: Duration) -> Result<(), Failure> {
+    fn send_positions(&mut self, marks: &[(TopicPartition, Mark)], group: &Self::Group, wait: Duration) -> Result<(), Failure> {
         const WHAT: &str = "send positions into the transaction";
         let (client, list, group) = (self.client.clone(), marks_list(marks)?, group.clone());
         let send = move || client.send_offsets_to_transaction(&list, &group, wait);

@@ -9,7 +9,6 @@
 //! After any doubt about a connection the producer is replaced even when the commit is known to have happened, since a delayed EndTxn
 //! could end the *next* transaction, and delayed positions get into it (EOS-8, KAFKA-17754: librdkafka speaks EndTxn v1).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::port::{Outgoing, TransactionalProducer};
@@ -180,7 +179,7 @@ impl<P: TransactionalProducer> Open<P> {
         phases: &mut Phases,
     ) -> Result<(), Failure> {
         let started = self.clock.monotonic();
-        let group = if marks.is_empty() { None } else { Some(Arc::new(membership()?)) };
+        let group = if marks.is_empty() { None } else { Some(membership()?) };
         while let Some(group) = &group {
             match self.producer.send_positions(marks, group, self.deadline.left(&*self.clock)) {
                 Ok(()) => break,

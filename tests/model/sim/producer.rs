@@ -1,7 +1,6 @@
 //! A transactional producer on the model. It repeats requests by itself for a while, as librdkafka does, and knows when it was in doubt.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use testudo::clock::Deadline;
@@ -249,7 +248,7 @@ impl TransactionalProducer for ModelProducer {
         })
     }
 
-    fn send_positions(&mut self, positions: &[(TopicPartition, Mark)], group: &Arc<Membership>, wait: Duration) -> Result<(), Failure> {
+    fn send_positions(&mut self, positions: &[(TopicPartition, Mark)], group: &Membership, wait: Duration) -> Result<(), Failure> {
         let attempted = "send positions into the transaction";
         let deadline = self.link.deadline(wait);
         self.register(&Target::Group, deadline)?;
