@@ -31,9 +31,6 @@ const BATCH_MAX: usize = 1_024;
 /// and who does not hear of that goes on with partitions that are not its own.
 const EVENTS_MAX: usize = 10_000;
 
-/// How often a member that polls looks whether it has become another one. It looks before each commit, too.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
 /// How long brokers may take to say who has what: the worker stands still meanwhile.
 const ROSTER_WITHIN: Duration = Duration::from_millis(300);
 
@@ -48,8 +45,6 @@ pub struct Member {
     unanswered: Option<Rebalance>,
     holding: Holding,
     clock: SharedClock,
-    /// When it was last seen to be who it was: the client's own thread is asked, and waited for.
-    seen_at: Duration,
     /// Who it was as it was last asked for its group, and what the client said: the same for as long as it is that.
     known: Option<(Membership, Arc<ConsumerGroupMetadata>)>,
     topics: Vec<Arc<str>>,
@@ -90,7 +85,6 @@ impl Member {
             client,
             unanswered: None,
             holding: Holding::default(),
-            seen_at: clock.monotonic(),
             clock,
             known: None,
             topics: topics.to_vec(),
@@ -115,8 +109,7 @@ impl Member {
     fn membership(&mut self, attempted: &str) -> Result<Option<Membership>, Failure> {
         let membership = ffi::membership(self.client.client());
         let member = membership.as_ref().map(|(member, _)| member.as_str());
-        self.holding.check(member, matches!(self.unanswered, Some(Rebalance::Lost(_))), attempted)?;
-        self.seen_at = self.clock.monotonic();
+        self.holding.check(member, matches!(self.unanswered, Some(Rebalance::Lost(_))), self.clock.monotonic(), attempted)?;
         Ok(membership)
     }
 
@@ -159,7 +152,7 @@ impl GroupConsumer for Member {
         let mut polled = Polled::default();
         let mut runs = Runs::default();
         self.serve_events(&mut polled, &mut runs)?;
-        if !polled.rebalances.is_empty() || self.clock.monotonic().saturating_sub(self.seen_at) >= LOOK_EVERY {
+        if !polled.rebalances.is_empty() || self.holding.is_due(self.clock.monotonic()) {
             self.membership("poll")?;
         }
         let mut next_wait = if polled.rebalances.is_empty() { wait } else { Duration::ZERO };

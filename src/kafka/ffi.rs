@@ -310,13 +310,14 @@ impl<'a> Fetched<'a> {
     /// time (docs/performance).
     ///
     /// In message format 2 the number of headers follows the value (Kafka's `DefaultRecord`), and a value of at least a byte is handed out
-    /// where it lies in the fetched batch (`rd_kafka_msgset_reader_msg_v2`, librdkafka 2.12.1). Older formats have neither headers nor
-    /// leader epochs.
+    /// where it lies in the fetched batch (`rd_kafka_msgset_reader_msg_v2`, librdkafka 2.12.1). Older formats have neither headers nor, where
+    /// no batch of format 2 came before them in the same answer, a leader epoch.
     fn is_bare(&self) -> bool {
         // SAFETY: the message is alive.
         let is_of_format_2 = unsafe { c::rd_kafka_message_leader_epoch(self.message) } >= 0;
         let value: *const u8 = self.message.payload.cast();
-        // SAFETY: the batch lives as long as the message, and holds at least the number of headers behind the value.
+        // SAFETY: the batch lives as long as the message, and holds the number of headers behind the value, or, should a log ever go back to
+        // an older format, the next message or the end of the answer.
         is_of_format_2 && !value.is_null() && self.message.len > 0 && unsafe { *value.add(self.message.len) } == 0
     }
 

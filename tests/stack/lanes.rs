@@ -48,6 +48,7 @@ struct Ended {
 /// What ran, and how long.
 #[derive(Default)]
 pub struct Report {
+    has_failed: bool,
     ended: Vec<Ended>,
     /// How busy the machine was in each round, in percent: near 100, more tests at a time take longer.
     busy: Vec<u64>,
@@ -78,7 +79,7 @@ impl Busy {
 impl Report {
     /// Whether a test failed.
     pub fn has_failed(&self) -> bool {
-        self.ended.iter().any(|test| test.failure.is_some())
+        self.has_failed
     }
 
     /// The slowest tests, what each lane did, what failed and why.
@@ -203,8 +204,9 @@ pub fn list(arguments: &Arguments, rounds: &[Vec<Lane>]) {
     libtest_mimic::run(arguments, tests.map(|(name, _)| Trial::test(*name, || Ok(()))).collect()).exit_if_failed();
 }
 
-/// Runs the rounds one after the other, of each what the arguments want. A stack runs from the first round that needs it to the last.
-pub fn run(arguments: &Arguments, rounds: Vec<Vec<Lane>>) -> anyhow::Result<Report> {
+/// Runs the rounds one after the other, of each what the arguments want, and reports what ran. A stack runs from the first round that needs
+/// it to the last.
+pub fn run(arguments: &Arguments, rounds: Vec<Vec<Lane>>, report: &mut Report) -> anyhow::Result<()> {
     let is_wanted = |(name, _): &Test| !arguments.is_filtered_out(&Trial::test(*name, || Ok(())));
     let wanted = |lane: Lane| Lane { tests: lane.tests.into_iter().filter(is_wanted).collect(), ..lane };
     let mut rounds: VecDeque<Vec<Lane>> = rounds
@@ -212,21 +214,21 @@ pub fn run(arguments: &Arguments, rounds: Vec<Vec<Lane>>) -> anyhow::Result<Repo
         .map(|lanes| lanes.into_iter().map(wanted).filter(|lane| !lane.tests.is_empty()).collect::<Vec<_>>())
         .filter(|lanes| !lanes.is_empty())
         .collect();
-    let (mut stacks, mut report) = (BTreeMap::<usize, Servers>::new(), Report::default());
+    let mut stacks = BTreeMap::<usize, Servers>::new();
     while let Some(lanes) = rounds.pop_front() {
         let missing: BTreeSet<usize> = lanes.iter().map(|lane| lane.stack).filter(|number| !stacks.contains_key(number)).collect();
         stacks.extend(in_parallel::<_, _, Vec<_>>(missing.into_iter().collect(), |number| Ok((number, Servers::start()?)))?);
         let before = Busy::now();
-        report.ended.extend(one_round(arguments, lanes, &stacks));
+        one_round(arguments, lanes, &stacks, report);
         report.busy.push(Busy::now().since(&before));
         let (needed, done) = stacks.into_iter().partition(|(number, _)| rounds.iter().flatten().any(|lane| lane.stack == *number));
         stacks = needed;
         in_parallel::<_, (), Vec<()>>(BTreeMap::into_values(done).collect(), Servers::stop)?;
     }
-    Ok(report)
+    Ok(())
 }
 
-fn one_round(arguments: &Arguments, lanes: Vec<Lane>, stacks: &BTreeMap<usize, Servers>) -> Vec<Ended> {
+fn one_round(arguments: &Arguments, lanes: Vec<Lane>, stacks: &BTreeMap<usize, Servers>, report: &mut Report) {
     let ended = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     for lane in lanes {
@@ -241,8 +243,8 @@ fn one_round(arguments: &Arguments, lanes: Vec<Lane>, stacks: &BTreeMap<usize, S
     }
     // One thread for each: the lanes decide who waits.
     let arguments = Arguments { test_threads: Some(trials.len()), ..arguments.clone() };
-    let _told_by_each = libtest_mimic::run(&arguments, trials);
-    std::mem::take(&mut *ended.lock().unwrap_or_else(PoisonError::into_inner))
+    report.has_failed |= libtest_mimic::run(&arguments, trials).has_failed();
+    report.ended.append(&mut ended.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// A stack that runs, and its folder.

@@ -38,7 +38,7 @@ mod zoo;
 
 use std::ops::RangeInclusive;
 
-use lanes::Lane;
+use lanes::{Lane, Report};
 use libtest_mimic::{Arguments, Failed};
 use testudo::stack::Stack;
 
@@ -114,8 +114,10 @@ fn main() -> anyhow::Result<()> {
         lanes::list(&arguments, &rounds);
         return Ok(());
     }
-    let mut report = lanes::run(&arguments, rounds)?;
+    let mut report = Report::default();
+    let ran = lanes::run(&arguments, rounds, &mut report);
     report.print();
+    ran?;
     if report.has_failed() {
         std::process::exit(101);
     }

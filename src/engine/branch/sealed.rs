@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::kafka::{Headers, Outgoing, TopicPartition};
 use crate::store::{StateChange, keys};
+use crate::tenant::Emit;
 
 /// What an epoch makes of a window.
 #[derive(Debug, Default)]
@@ -35,14 +36,16 @@ impl SealedPartition {
 }
 
 impl SealedWindows {
-    /// Makes room for a result and a last value of each group, which is given by the place of its partition.
-    pub(super) fn make_room(&mut self, groups: impl ExactSizeIterator<Item = usize>) {
+    /// Makes room for a last value of each group, which is given by the place of its partition, and for a result where each has one.
+    pub(super) fn make_room(&mut self, emit: Emit, groups: impl ExactSizeIterator<Item = usize>) {
         self.states.reserve(groups.len());
         let mut counts = vec![0; self.partitions.len()];
         groups.for_each(|place| counts[place] += 1);
         for (of, count) in self.partitions.iter_mut().zip(counts) {
-            of.results.reserve(count);
             of.changelog.reserve(count);
+            if emit == Emit::Updates {
+                of.results.reserve(count);
+            }
         }
     }
 

@@ -54,10 +54,10 @@ impl ModelConsumer {
         self.link.may_crash(attempted)
     }
 
-    fn is_who_it_was(&self, attempted: &str) -> Result<(), Failure> {
+    fn is_who_it_was(&mut self, attempted: &str) -> Result<(), Failure> {
         let is_told = |client: &mut Client| matches!(client.event, Some((Rebalance::Lost(_), _)));
         let (member, is_told) = self.with_client(|client| (client.membership.member.clone(), is_told(client)))?;
-        self.holding.check(Some(&member), is_told, attempted)
+        self.holding.check(Some(&member), is_told, self.link.shared.now(), attempted)
     }
 
     /// Records of the partitions that are fetched, at most `most`.
@@ -129,11 +129,13 @@ impl GroupConsumer for ModelConsumer {
             Err(failure) => return Err(failure),
         }
         for is_last in [false, true] {
-            self.is_who_it_was("poll")?;
             let event = self.with_client(|client| {
                 let (event, was_handed_out) = client.event.as_mut()?;
                 (!std::mem::replace(was_handed_out, true)).then(|| event.clone())
             })?;
+            if event.is_some() || self.holding.is_due(self.link.shared.now()) {
+                self.is_who_it_was("poll")?;
+            }
             polled.rebalances.extend(event);
             polled.slice = self.fetch(records_max)?;
             if is_last || !polled.rebalances.is_empty() || !polled.slice.runs.is_empty() {

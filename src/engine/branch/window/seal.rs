@@ -77,8 +77,11 @@ impl WindowBranch {
     /// next one. What is closed and beyond what is swept stays for a later epoch: windows go in their order, so that a replay knows which are
     /// gone.
     fn seal_touched(&mut self, sealed: &mut SealedWindows) -> Result<(), BranchFault> {
+        if self.groups.is_empty() {
+            return Ok(());
+        }
         let columns = self.groups.take_states().map_err(|error| self.aggregate(error))?;
-        sealed.make_room(self.groups.of(0..self.groups.len()).map(|(group, _)| group.partition));
+        sealed.make_room(self.declared().emit, self.groups.of(0..self.groups.len()).map(|(group, _)| group.partition));
         for from in (0..self.groups.len()).step_by(self.sealed_at_once) {
             let numbers = from..self.groups.len().min(from + self.sealed_at_once);
             let columns = columns.iter().map(|column| column.slice(from, numbers.len())).collect();
