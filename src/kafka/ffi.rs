@@ -316,8 +316,8 @@ impl<'a> Fetched<'a> {
         // SAFETY: the message is alive.
         let is_of_format_2 = unsafe { c::rd_kafka_message_leader_epoch(self.message) } >= 0;
         let value: *const u8 = self.message.payload.cast();
-        // SAFETY: the batch lives as long as the message, and holds the number of headers behind the value, or, should a log ever go back to
-        // an older format, the next message or the end of the answer.
+        // SAFETY: the batch lives as long as the message, and holds the number of headers behind the value. Only a log that went back to an
+        // older format could have a leader epoch without them; no broker since 4.0 writes one (KIP-724).
         is_of_format_2 && !value.is_null() && self.message.len > 0 && unsafe { *value.add(self.message.len) } == 0
     }
 

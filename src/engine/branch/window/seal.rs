@@ -27,7 +27,7 @@ impl WindowBranch {
         sweep: &mut ScanMax,
     ) -> Result<SealedWindows, BranchFault> {
         let partitions = self.places.iter().map(|place| SealedPartition::new(place.partition.clone())).collect();
-        let mut sealed = SealedWindows { partitions, states: Vec::with_capacity(self.groups.len()) };
+        let mut sealed = SealedWindows { partitions, states: Vec::new() };
         let bounds: Vec<Option<i64>> = self
             .places
             .iter()
