@@ -17,7 +17,7 @@ use super::value::Value;
 use crate::tenant::expression::Compiler;
 
 /// Texts that the audit must know, and give the engine's values for.
-const KNOWN: [&str; 141] = [
+const KNOWN: [&str; 166] = [
     "i < 2000",
     "i + 1",
     "i + i",
@@ -158,11 +158,36 @@ const KNOWN: [&str; 141] = [
     "p * 2",
     "p + p",
     "p + 0.5",
+    "w / w",
+    "w / p",
+    "p / w",
+    "w / 3",
+    "CAST(p AS INT) = 12",
+    "CAST(p AS BIGINT) > 12",
+    "CAST(p AS DECIMAL(8, 1)) = 12.5",
+    "CAST(l AS INT) > 5",
+    "CAST(l AS INT) IN (7, 0)",
+    "p * 1.19",
+    "p * CAST(1.19 AS DECIMAL(3, 2))",
+    "coalesce(p, 8.2)",
+    "coalesce(p, 8.205)",
+    "coalesce(p, 0.0) * 3",
+    "coalesce(p, 8.2, 4.4) = 8.2",
+    "coalesce(p, 8.1 + 0.1)",
+    "coalesce(p, i, 8.2)",
+    "coalesce(p, d, 8.2)",
+    "coalesce(i, 8.2)",
+    "nullif(p, 12.5)",
+    "greatest(p, 8.2)",
+    "least(p, 8.2) * 10",
+    "CASE WHEN b THEN p ELSE 8.2 END",
+    "CASE WHEN b THEN 4.4 WHEN i > 0 THEN p * 2 END",
+    "CASE p WHEN 12.5 THEN 8.2 WHEN 12.49 THEN p ELSE 1e30 END",
     "p::double",
 ];
 
 /// Texts about instants.
-const INSTANTS: [&str; 42] = [
+const INSTANTS: [&str; 43] = [
     "at >= '2025-04-08T08:13:20.1235Z'",
     "at > '2025-04-08T08:13:20.1235Z'",
     "at < '2025-04-08T08:13:20.1235Z'",
@@ -199,6 +224,7 @@ const INSTANTS: [&str; 42] = [
     "at IN (TIMESTAMP '1970-01-01 00:00:00', '2025-04-08T08:13:20.123Z')",
     "date_trunc('month', at)",
     "date_part('hour', at)",
+    "date_part('epoch', at)",
     "extract(dow FROM at)",
     "extract(second FROM at)",
     "to_timestamp_millis(l)",
@@ -217,6 +243,7 @@ fn schema() -> Arc<Schema> {
         ("t", DataType::Utf8),
         ("at", DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()))),
         ("p", DataType::Decimal128(8, 2)),
+        ("w", DataType::Decimal128(38, 18)),
     ];
     Arc::new(Schema::new(fields.map(|(name, of)| Field::new(name, of, true)).to_vec()))
 }
@@ -231,6 +258,7 @@ fn columns() -> Vec<Column> {
         ("t", Type::Text),
         ("at", Type::Timestamp(Unit::Milli, true)),
         ("p", Type::Decimal(8, 2)),
+        ("w", Type::Decimal(38, 18)),
     ];
     kinds.map(|(name, kind)| Column { name: name.into(), kind }).to_vec()
 }
@@ -258,6 +286,18 @@ fn batch() -> RecordBatch {
             Decimal128Array::from(vec![Some(1250), Some(-1), Some(99_999_999), None, Some(0), Some(1249)])
                 .with_precision_and_scale(8, 2)
                 .expect("a decimal type"),
+        ),
+        Arc::new(
+            Decimal128Array::from(vec![
+                Some(10_i128.pow(18)),
+                Some(-17_000_000_000_000_000),
+                Some(10_i128.pow(37)),
+                None,
+                Some(0),
+                Some(1),
+            ])
+            .with_precision_and_scale(38, 18)
+            .expect("a decimal type"),
         ),
     ];
     RecordBatch::try_new(schema(), arrays).expect("columns of the schema")

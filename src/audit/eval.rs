@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 
+use arrow::datatypes::i256;
+
 use super::cast::{Failed, cast, fits};
 use super::functions::Function;
 use super::types::{Arithmetic, Type};
@@ -253,9 +255,12 @@ fn decimals(operator: Arithmetic, (a, s1): (i128, i8), (b, s2): (i128, i8), scal
     match operator {
         Arithmetic::Multiply => a.checked_mul(b),
         Arithmetic::Divide => {
+            // The dividend may have more digits than the quotient.
             let more = scale - s1 + s2;
-            let (a, b) = if more >= 0 { (a.checked_mul(power(more)?)?, b) } else { (a, b.checked_mul(power(more)?)?) };
-            a.checked_div(b)
+            let factor = i256::from_i128(10).checked_pow(u32::from(more.unsigned_abs()))?;
+            let (a, b) = (i256::from_i128(a), i256::from_i128(b));
+            let (a, b) = if more >= 0 { (a.checked_mul(factor)?, b) } else { (a, b.checked_mul(factor)?) };
+            a.checked_div(b)?.to_i128()
         }
         _ => {
             let (a, b) = (a.checked_mul(power(scale - s1)?)?, b.checked_mul(power(scale - s2)?)?);

@@ -62,8 +62,8 @@ pub enum Function {
     DateTrunc(Arc<str>, bool),
     /// `date_part` of a part
     DatePart(Arc<str>),
-    /// `date_part('epoch', …)`
-    Epoch,
+    /// `date_part('epoch', …)` of an instant of this unit
+    Epoch(Unit),
 }
 
 /// A function call after its name and argument types were looked at: what to cast the arguments to, and the result's type.
@@ -148,7 +148,8 @@ fn resolve_date(name: &str, types: &[Type], literals: &[Option<&Value>]) -> Opti
             let part = part_name(literals[0]?)?;
             let instant = instant_of(*instant)?;
             if part == "epoch" {
-                return call(Function::Epoch, vec![Type::Text, instant], Type::Double);
+                let Type::Timestamp(unit, _) = instant else { return None };
+                return call(Function::Epoch(unit), vec![Type::Text, instant], Type::Double);
             }
             time::part(&part, 0)?;
             call(Function::DatePart(part.into()), vec![Type::Text, instant], Type::Int)
@@ -252,7 +253,10 @@ impl Function {
             (Self::DatePart(part), [_, Value::Timestamp(ns)]) => {
                 time::part(part, *ns).map(Value::Int).ok_or_else(|| Failed("unknown part".into()))
             }
-            (Self::Epoch, [_, Value::Timestamp(ns)]) => Ok(Value::Double(*ns as f64 / 1e9)),
+            // Whole units: all of an instant's nanoseconds have more digits than a double.
+            (Self::Epoch(unit), [_, Value::Timestamp(ns)]) => {
+                Ok(Value::Double(ns.div_euclid(unit.nanos()) as f64 / (Unit::Second.nanos() / unit.nanos()) as f64))
+            }
             (Self::Substr, [_, _, Value::Long(count)]) if *count < 0 => Err(Failed("negative substring length".into())),
             (_, [Value::Text(text), rest @ ..]) => Ok(self.on_text(text, rest)),
             _ => Err(Failed(format!("{self:?} does not take these values"))),

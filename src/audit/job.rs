@@ -8,7 +8,7 @@ use apache_avro::Schema;
 use super::aggregate::{Aggregate, Contribution};
 use super::datum::Shape;
 use super::resolve::column_type;
-use super::sql::{Column, Typed, Unaudited, compile, compile_select};
+use super::sql::{Column, Typed, Unaudited, compile, compile_select, takes_plain_columns};
 use super::time::Unit;
 use super::types::Type;
 use super::value::{Value, avro_name};
@@ -299,7 +299,7 @@ impl Source {
     fn compile(declared: &SourceDeclaration) -> Result<Self, JobFault> {
         let topic = || declared.topics.first().map_or_else(String::new, ToString::to_string);
         let reader_fault = |cause: String| JobFault::Reader { topic: topic(), cause };
-        let reader = Shape::parse(&declared.reader, &[]).map_err(|error| reader_fault(error.to_string()))?;
+        let reader = Shape::parse(&declared.reader).map_err(|error| reader_fault(error.to_string()))?;
         let Schema::Record(record) = &reader.root else {
             return Err(reader_fault("it is not a record".into()));
         };
@@ -345,6 +345,8 @@ impl Window {
         for (name, sql) in &declared.select {
             match compile_select(sql, source, &finished, &mut aggregates) {
                 Ok(typed) => select.push((name.clone(), typed)),
+                // A record on which it fails is none of the window's.
+                Err(error) if !takes_plain_columns(sql) => return Err(Unaudited(format!("column {name}: {error}"))),
                 Err(error) => {
                     note(&format!("column {stage}.{name}"), error);
                     left_out.push(avro_name(name));

@@ -204,6 +204,11 @@ fn what_is_not_known_is_left_out_with_a_warning() {
     assert!(report.is_clean(), "{report}");
     assert!(report.rows.iter().all(|row| row.what != "alert low"), "{report}");
     assert_eq!(report.warnings.len(), 2, "{report}");
+
+    // A record may fail on its argument, and is none of the window's then.
+    declaration.windows[0].select[1].1 = "approx_distinct(CAST(\"dev-id\" AS BIGINT))".into();
+    let report = audit_as(&declaration, &zoo());
+    assert!(report.rows.iter().all(|row| row.what != format!("window {}", declaration.windows[0].name)), "{report}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! The parser is shared with the engine, nothing after it is. What this file does not know is not guessed: it is reported as
 //! [`Unaudited`], and the branch that needs it is left out with a warning.
 
+use std::ops::ControlFlow;
+
 use datafusion_sql::sqlparser::ast::{
     self, BinaryOperator, CastKind, CeilFloorKind, DateTimeField, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator,
 };
@@ -12,8 +14,8 @@ use datafusion_sql::sqlparser::parser::Parser;
 use super::aggregate::Aggregate;
 use super::eval::{Comparison, Expr};
 use super::sql_steps::{
-    align, boolean, call, column, compare, convert, exact, in_own_unit, interval_ns, literal, meet, must_be_condition, not, number,
-    sql_type, text_literal, to_timestamp, unknown,
+    align, beside_decimals, boolean, call, column, compare, convert, exact, in_own_unit, interval_ns, is_one_of_its_arguments, literal,
+    meet, must_be_condition, not, number, sql_type, text_literal, to_timestamp, unknown,
 };
 use super::time::Unit;
 use super::types::{self, Arithmetic, Type};
@@ -57,6 +59,26 @@ pub fn compile(sql: &str, columns: &[Column]) -> Result<Typed, Unaudited> {
 pub fn compile_select(sql: &str, source: &[Column], finished: &[Column], aggregates: &mut Vec<Aggregate>) -> Result<Typed, Unaudited> {
     let mut of_window = AggregateScope { source, aggregates, first: finished.len() };
     Compiler { columns: finished, aggregates: Some(&mut of_window) }.expr(&parse(sql)?)
+}
+
+/// Whether the aggregates of a select expression take columns as they stand, all of them: then no record fails on one, whatever it is.
+pub fn takes_plain_columns(sql: &str) -> bool {
+    let Ok(parsed) = parse(sql) else { return false };
+    let is_plain = |argument: &FunctionArg| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(of)) => matches!(of, ast::Expr::Identifier(_) | ast::Expr::Value(_)),
+        other => matches!(other, FunctionArg::Unnamed(FunctionArgExpr::Wildcard)),
+    };
+    let are_plain = |call: &ast::Function| match &call.args {
+        FunctionArguments::List(list) => call.filter.is_none() && list.clauses.is_empty() && list.args.iter().all(is_plain),
+        _ => true,
+    };
+    let found = ast::visit_expressions(&parsed, |expr| match expr {
+        ast::Expr::Function(call) if super::aggregate::is_aggregate(&call.name.to_string().to_lowercase()) && !are_plain(call) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_continue()
 }
 
 fn parse(sql: &str) -> Result<ast::Expr, Unaudited> {
@@ -271,7 +293,7 @@ impl Compiler<'_, '_> {
             _ => return Ok(None),
         };
         let name = function.name.to_string().to_lowercase();
-        if !matches!(name.as_str(), "coalesce" | "nvl" | "ifnull" | "nullif" | "greatest" | "least") {
+        if !is_one_of_its_arguments(&name) {
             return Ok(None);
         }
         let arguments = self.all_in_32_bits(argument_exprs(function)?)?;
@@ -356,7 +378,7 @@ impl Compiler<'_, '_> {
             }
             None => None,
         };
-        let mut results = results.into_iter();
+        let mut results = beside_decimals(results).into_iter();
         let mut whens = Vec::with_capacity(conditions.len());
         for ((when, wanted), result) in conditions.iter().zip(wanted).zip(results.by_ref()) {
             let condition = match &operand {

@@ -142,7 +142,22 @@ pub(super) fn compare(comparison: Comparison, left: Typed, right: Typed) -> Resu
     Ok(Expr::Compare(comparison, Box::new(left), Box::new(right)))
 }
 
+/// Values of which one is taken: where one of them is a decimal, the constants are as written.
+pub(super) fn beside_decimals(values: Vec<Typed>) -> Vec<Typed> {
+    let is_decimal = |value: &&Typed| matches!(value.kind, Type::Decimal(..)) && !value.expr.is_constant();
+    match values.iter().find(is_decimal).map(|decimal| decimal.kind) {
+        Some(decimal) => values.into_iter().map(|value| exact(value, decimal)).collect(),
+        None => values,
+    }
+}
+
+/// Whether a call comes to one of its arguments.
+pub(super) fn is_one_of_its_arguments(name: &str) -> bool {
+    matches!(name, "coalesce" | "nvl" | "ifnull" | "nullif" | "greatest" | "least")
+}
+
 pub(super) fn call(name: &str, arguments: Vec<Typed>) -> Result<Typed, Unaudited> {
+    let arguments = if is_one_of_its_arguments(name) { beside_decimals(arguments) } else { arguments };
     let kinds: Vec<Type> = arguments.iter().map(|argument| argument.kind).collect();
     let literals: Vec<Option<&Value>> =
         arguments.iter().map(|argument| if let Expr::Literal(value) = &argument.expr { Some(value) } else { None }).collect();

@@ -15,7 +15,7 @@ use crate::avro::encode::StateCodec;
 use crate::tenant::expression::compiler::{must_be_boolean, planning_schema};
 use crate::tenant::expression::divisions::divisions;
 use crate::tenant::expression::types::{is_text_or_bytes, plain_type, sql_type};
-use crate::tenant::expression::{Compiler, ExpressionFault, arithmetic, literals};
+use crate::tenant::expression::{Compiler, ExpressionFault};
 use crate::tenant::model::Aggregate;
 
 /// The aggregates found so far, over one source.
@@ -59,19 +59,17 @@ impl<'c> Calls<'c> {
     /// Coerces and folds the parts of a call; not the call itself, which DataFusion would rewrite into others.
     fn settle(&self, sql: &str, call: AggregateFunction) -> Result<AggregateFunction, ExpressionFault> {
         let faulty = |error: DataFusionError| ExpressionFault::of_engine(sql, &error);
-        let simplifier = self.compiler.simplifier(&self.schema);
-        let fitted = literals::fit(Expr::AggregateFunction(call), &self.schema, &simplifier).map_err(faulty)?;
-        let coerced = simplifier.coerce(fitted, &self.schema).and_then(arithmetic::fold_constants).map_err(faulty)?;
+        let coerced = self.compiler.coerced(sql, Expr::AggregateFunction(call), &self.schema)?;
         let Expr::AggregateFunction(AggregateFunction { func, mut params }) = coerced else {
             return Err(ExpressionFault::new("an aggregate was coerced into something else"));
         };
         for argument in &mut params.args {
-            let simple = simplifier.simplify(argument.clone()).map_err(faulty)?;
+            let simple = self.compiler.simplified(sql, argument.clone(), &self.schema)?;
             let of = simple.get_type(self.schema.as_ref()).map_err(faulty)?;
             *argument = simple.cast_to(&plain_type(&of), self.schema.as_ref()).map_err(faulty)?;
         }
         for order in &mut params.order_by {
-            let simple = simplifier.simplify(order.expr.clone()).map_err(faulty)?;
+            let simple = self.compiler.simplified(sql, order.expr.clone(), &self.schema)?;
             let of = simple.get_type(self.schema.as_ref()).map_err(faulty)?;
             order.expr = simple.cast_to(&plain_type(&of), self.schema.as_ref()).map_err(faulty)?;
         }

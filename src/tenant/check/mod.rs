@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::expression::Compiler;
+use super::expression::compiler::on_a_large_stack;
 use super::fault::{Fault, Faults, Position};
 use super::file::{self, TenantFile};
 use super::located::Findings;
@@ -45,6 +46,10 @@ pub struct Checked {
 /// # Errors
 /// [`Faults`]: everything that is wrong, in all files.
 pub fn tenants(files: &[PathBuf], overrides: &toml::Table) -> Result<Checked, Faults> {
+    on_a_large_stack(|| all(files, overrides))
+}
+
+fn all(files: &[PathBuf], overrides: &toml::Table) -> Result<Checked, Faults> {
     let compiler = Compiler::new();
     let mut claims = Claims::default();
     let (mut tenants, mut faults, mut warnings) = (Vec::new(), Vec::new(), Vec::new());

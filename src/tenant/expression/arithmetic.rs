@@ -9,10 +9,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, DecimalType, Int8Type, Int16Type, Int32Type, Int64Type, Schema};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type, DecimalType, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
+};
 use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion_common::{Result, ScalarValue, exec_err, plan_datafusion_err};
-use datafusion_expr::{BinaryExpr as Binary, ColumnarValue, Expr, Operator};
+use datafusion_common::{DFSchema, Result, ScalarValue, exec_err, plan_datafusion_err};
+use datafusion_expr::{BinaryExpr as Binary, Cast, ColumnarValue, Expr, ExprSchemable, Operator};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, NegativeExpr};
 
@@ -46,6 +48,31 @@ fn fold_node(node: Expr) -> Result<Transformed<Expr>> {
         Some(Ok(value)) => Ok(Transformed::yes(Expr::Literal(value, None))),
         Some(Err(_)) => Err(plan_datafusion_err!("`{}` is out of its type's range", node.human_display())),
     }
+}
+
+/// Divides decimals in 256 bits where 128 do not hold the dividend: it gets four digits and the divisor's scale more.
+///
+/// # Errors
+/// If its types do not fit `schema`.
+pub fn widen_divisions(expression: Expr, schema: &DFSchema) -> Result<Expr> {
+    let widen = |node: Expr| {
+        let Expr::BinaryExpr(Binary { left, op: Operator::Divide, right }) = &node else { return Ok(Transformed::no(node)) };
+        let types = (left.get_type(schema)?, right.get_type(schema)?, node.get_type(schema)?);
+        let (DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2), of @ DataType::Decimal128(_, scale)) = types else {
+            return Ok(Transformed::no(node));
+        };
+        if i16::from(p1) + i16::from(scale) - i16::from(s1) + i16::from(s2) <= i16::from(DECIMAL128_MAX_PRECISION) {
+            return Ok(Transformed::no(node));
+        }
+        let wide = |side: &Expr, precision, scale| Box::new(cast(side.clone(), DataType::Decimal256(precision, scale)));
+        let divided = Expr::BinaryExpr(Binary::new(wide(left, p1, s1), Operator::Divide, wide(right, p2, s2)));
+        Ok(Transformed::yes(cast(divided, of)))
+    };
+    expression.transform_up(widen).data()
+}
+
+fn cast(expression: Expr, to: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expression), to))
 }
 
 fn is_integer(value: &ScalarValue) -> bool {

@@ -1,5 +1,6 @@
 //! From text to [`Expression`].
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -12,17 +13,21 @@ use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast;
+use datafusion_sql::sqlparser::ast::{self, Visit, Visitor};
 
 use super::divisions::divisions;
 use super::fault::ExpressionFault;
 use super::functions::Functions;
 use super::names::{self, Scope};
 use super::types::{plain_type, sql_type};
-use super::{Expression, arithmetic, literals, samples};
+use super::{Expression, arithmetic, differences, guarded, literals, samples};
 
-/// Longest text of an expression in bytes: planning recurses over it.
+/// Longest text of an expression in bytes.
 const SQL_BYTES_MAX: usize = 16 << 10;
+/// Most operators within operators: planning recurses over them, and so does each evaluation.
+const DEPTH_MAX: usize = 128;
+/// Parsing and planning take some 20 KB for each of them.
+const STACK_BYTES: usize = 64 << 20;
 
 /// Compiles the expressions of tenant files; one serves all.
 pub struct Compiler {
@@ -90,16 +95,31 @@ impl Compiler {
     }
 
     /// Fits constants, coerces types, folds constants.
-    pub(in crate::tenant) fn settle(&self, sql: &str, planned: Expr, schema: &DFSchemaRef) -> Result<Expr, ExpressionFault> {
+    fn settle(&self, sql: &str, planned: Expr, schema: &DFSchemaRef) -> Result<Expr, ExpressionFault> {
+        self.simplified(sql, self.coerced(sql, planned, schema)?, schema)
+    }
+
+    /// Fits constants and coerces types. What the simplifier may not touch is hidden from it.
+    pub(in crate::tenant) fn coerced(&self, sql: &str, planned: Expr, schema: &DFSchemaRef) -> Result<Expr, ExpressionFault> {
         let simplifier = self.simplifier(schema);
-        literals::fit(planned, schema, &simplifier)
+        differences::fit(planned, schema, &simplifier)
+            .and_then(|planned| literals::fit(planned, schema, &simplifier))
+            .and_then(guarded::hide)
             .and_then(|fitted| simplifier.coerce(fitted, schema))
             .and_then(arithmetic::fold_constants)
-            .and_then(|coerced| simplifier.simplify(coerced))
             .map_err(|error| ExpressionFault::of_engine(sql, &error))
     }
 
-    pub(in crate::tenant) fn simplifier(&self, schema: &DFSchemaRef) -> ExprSimplifier {
+    /// Simplifies what [`Compiler::coerced`] made, and takes out what was hidden.
+    pub(in crate::tenant) fn simplified(&self, sql: &str, coerced: Expr, schema: &DFSchemaRef) -> Result<Expr, ExpressionFault> {
+        let simplified = self.simplifier(schema).simplify(coerced);
+        simplified
+            .and_then(guarded::reveal)
+            .and_then(|simplified| arithmetic::widen_divisions(simplified, schema))
+            .map_err(|error| ExpressionFault::of_engine(sql, &error))
+    }
+
+    fn simplifier(&self, schema: &DFSchemaRef) -> ExprSimplifier {
         ExprSimplifier::new(
             SimplifyContext::builder().with_schema(schema.clone()).with_config_options(self.functions.config().clone()).build(),
         )
@@ -143,6 +163,57 @@ pub(in crate::tenant) fn parse(sql: &str) -> Result<ast::Expr, ExpressionFault> 
     if sql.len() > SQL_BYTES_MAX {
         return Err(ExpressionFault::new(format!("an expression of {} bytes is longer than {SQL_BYTES_MAX}", sql.len())));
     }
+    // A shorter text cannot be that deep.
+    if sql.len() <= DEPTH_MAX {
+        return parse_one(sql);
+    }
+    on_a_large_stack(|| {
+        let parsed = parse_one(sql)?;
+        let mut depth = Depth::default();
+        let _end: ControlFlow<()> = parsed.visit(&mut depth);
+        match depth.deepest > DEPTH_MAX {
+            true => Err(ExpressionFault::new(format!(
+                "an expression of {} operators within one another, {DEPTH_MAX} are allowed: write x IN (…) for many x = …, and CASE or a shorter \
+                 formula for others",
+                depth.deepest
+            ))),
+            false => Ok(parsed),
+        }
+    })
+}
+
+/// Runs what recurses over a tenant's expressions where there is room for the deepest.
+pub(in crate::tenant) fn on_a_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let builder = std::thread::Builder::new().name("expressions".into()).stack_size(STACK_BYTES);
+    std::thread::scope(|scope| {
+        let thread = builder.spawn_scoped(scope, work).expect("the system has room for a thread");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// How deep an expression is.
+#[derive(Default)]
+struct Depth {
+    open: usize,
+    deepest: usize,
+}
+
+impl Visitor for Depth {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, _: &ast::Expr) -> ControlFlow<()> {
+        self.open += 1;
+        self.deepest = self.deepest.max(self.open);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, _: &ast::Expr) -> ControlFlow<()> {
+        self.open -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+fn parse_one(sql: &str) -> Result<ast::Expr, ExpressionFault> {
     let parsed = DFParserBuilder::new(sql)
         .build()
         .and_then(|mut parser| parser.parse_into_expr())

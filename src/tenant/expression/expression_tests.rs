@@ -4,7 +4,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Fields, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
 
 use super::{Compiler, Evaluated, Expression, ExpressionFault};
 
@@ -314,6 +314,26 @@ fn a_constant_with_a_point_is_compared_with_a_decimal_as_it_is_written() {
         assert!(failed.is_empty(), "{sql}: {failed:?}");
         let found: Vec<bool> = values.as_boolean().iter().take(3).map(|met| met == Some(true)).collect();
         assert_eq!(found, met, "{sql}");
+    }
+}
+
+#[test]
+fn a_constant_with_a_point_that_stands_in_for_a_decimal_is_one() {
+    let amounts = Decimal128Array::from(vec![Some(440), None]).with_precision_and_scale(8, 2).expect("8 digits");
+    let schema = Arc::new(Schema::new(vec![Field::new("amount", amounts.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(amounts)]).expect("one column");
+    for (sql, digits, scale, found) in [
+        ("coalesce(amount, 8.2)", 8, 2, [440, 820]),
+        ("coalesce(amount, 0.0)", 8, 2, [440, 0]),
+        ("coalesce(amount, 8.205)", 9, 3, [4_400, 8_205]),
+        ("coalesce(amount, 8.1 + 0.1)", 8, 2, [440, 820]),
+        ("greatest(amount, 8.2)", 8, 2, [820, 820]),
+        ("CASE WHEN amount > 4.3 THEN 8.2 ELSE coalesce(amount, 4.4) END", 8, 2, [820, 440]),
+    ] {
+        let expression = Compiler::new().scalar(sql, &schema).expect(sql);
+        assert_eq!(*expression.data_type(), DataType::Decimal128(digits, scale), "{sql}");
+        let values = expression.evaluate(&batch).expect(sql);
+        assert_eq!(values.as_primitive::<Decimal128Type>().values()[..], found, "{sql}");
     }
 }
 

@@ -4,7 +4,8 @@
 //!   constant is made a float (C75). So are those inside of `coalesce(temperature, 0.0)`, `greatest` and `CASE` where these are compared
 //!   with constants.
 //! - A decimal column against `8.2`: DataFusion gives both 15 digits behind the point, and of `8.2` the double's; 8.20 is larger than
-//!   that. The constant is made the decimal that was written (C79).
+//!   that. The constant is made the decimal that was written (C79), also in `coalesce(amount, 8.2)`, `CASE` and whatever else comes to one
+//!   of several values.
 //! - A timestamp column against a text or a date: DataFusion turns both into nanoseconds, which end in 2262; a column in milliseconds can
 //!   hold the year 9999. The constant is made a timestamp of microseconds (C39). One that lies between two of the column's units is put
 //!   to the side of it that the comparison asks for: DataFusion would cut it off, and so take the unit before for equal.
@@ -41,13 +42,8 @@ impl Fitting<'_> {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => Transformed::yes(self.compare(*left, op, *right)),
             Expr::Between(between) => Transformed::yes(self.between(between)),
             Expr::InList(list) => Transformed::yes(self.in_list(list)),
-            Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) => {
-                let of = self.narrow(*of, when_then_expr.iter().all(|(when, _)| is_constant(when)));
-                let to = self.type_of(&of);
-                let fitted = when_then_expr.into_iter().map(|(when, then)| (Box::new(self.fit_when(*when, &to)), then));
-                Transformed::yes(Expr::Case(Case::new(Some(Box::new(of)), fitted.collect(), else_expr)))
-            }
-            Expr::ScalarFunction(call) if call.name() == "nullif" => Transformed::yes(self.nullif(call)),
+            Expr::Case(case) => Transformed::yes(Expr::Case(self.case(case))),
+            Expr::ScalarFunction(call) if is_one_of_its_arguments(&call) => Transformed::yes(self.call(call)),
             Expr::Cast(cast) => match (self.type_of(&cast.expr), cast.field.data_type()) {
                 (Some(DataType::Timestamp(unit, _)), DataType::Timestamp(TimeUnit::Nanosecond, zone)) if unit != TimeUnit::Nanosecond => {
                     let to = DataType::Timestamp(unit, zone.clone());
@@ -113,9 +109,21 @@ impl Fitting<'_> {
         }
     }
 
-    /// `nullif(temperature, 20.1)`: the constant is rounded to a float, and the call is a double as before.
-    fn nullif(&self, mut call: ScalarFunction) -> Expr {
-        if let [of, unwanted] = call.args.as_mut_slice()
+    fn case(&self, case: Case) -> Case {
+        let results = self.beside_decimals(results(&case));
+        let Case { expr, when_then_expr, else_expr } = with_results(case, results);
+        let Some(of) = expr else { return Case::new(None, when_then_expr, else_expr) };
+        let of = self.narrow(*of, when_then_expr.iter().all(|(when, _)| is_constant(when)));
+        let to = self.type_of(&of);
+        let fitted = when_then_expr.into_iter().map(|(when, then)| (Box::new(self.fit_when(*when, &to)), then));
+        Case::new(Some(Box::new(of)), fitted.collect(), else_expr)
+    }
+
+    /// Of `nullif(temperature, 20.1)` the constant is rounded to a float, and the call is a double as before.
+    fn call(&self, mut call: ScalarFunction) -> Expr {
+        call.args = self.beside_decimals(call.args);
+        if call.name() == "nullif"
+            && let [of, unwanted] = call.args.as_mut_slice()
             && self.type_of(of) == Some(DataType::Float32)
             && self.type_of(unwanted) == Some(DataType::Float64)
             && is_constant(unwanted)
@@ -123,6 +131,16 @@ impl Fitting<'_> {
             *unwanted = cast(self.fit_to(unwanted.clone(), &Some(DataType::Float32)), DataType::Float64);
         }
         Expr::ScalarFunction(call)
+    }
+
+    /// Values of which one is taken, with the constants among them as written, if one is a decimal.
+    fn beside_decimals(&self, values: Vec<Expr>) -> Vec<Expr> {
+        let types = values.iter().filter(|value| !is_constant(value)).map(|value| self.type_of(value));
+        let decimal = types.flatten().find(|of| matches!(of, DataType::Decimal128(..)));
+        match decimal {
+            None => values,
+            decimal => values.into_iter().map(|value| self.fit_to(value, &decimal)).collect(),
+        }
     }
 
     /// A call or `CASE` over a `real` column and constants, made `real` where it is compared with constants.
@@ -133,7 +151,7 @@ impl Fitting<'_> {
                 None => Expr::ScalarFunction(call),
             },
             Expr::Case(case) if is_against_constants => match self.made_real(&results(&case)) {
-                Some(results) => with_results(case, results),
+                Some(results) => Expr::Case(with_results(case, results)),
                 None => Expr::Case(case),
             },
             other => other,
@@ -244,10 +262,10 @@ fn results(case: &Case) -> Vec<Expr> {
     of_branches.chain(&case.else_expr).map(|result| (**result).clone()).collect()
 }
 
-fn with_results(mut case: Case, results: Vec<Expr>) -> Expr {
+fn with_results(mut case: Case, results: Vec<Expr>) -> Case {
     let places = case.when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut case.else_expr);
     places.zip(results).for_each(|(place, result)| **place = result);
-    Expr::Case(case)
+    case
 }
 
 fn is_null(expression: &Expr) -> bool {
@@ -258,7 +276,8 @@ fn is_constant(expression: &Expr) -> bool {
     !expression.any_column_refs()
 }
 
-fn is_comparison(op: Operator) -> bool {
+/// Whether two values are compared.
+pub fn is_comparison(op: Operator) -> bool {
     matches!(
         op,
         Operator::Eq

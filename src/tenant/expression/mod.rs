@@ -14,7 +14,9 @@ pub(super) mod functions;
 pub mod types;
 
 pub(super) mod arithmetic;
+mod differences;
 pub(super) mod divisions;
+pub(super) mod guarded;
 pub(super) mod literals;
 
 mod compiled;
@@ -28,6 +30,8 @@ pub use compiler::Compiler;
 pub use fault::ExpressionFault;
 pub(super) use names::Scope;
 
+#[cfg(test)]
+mod meaning_tests;
 #[cfg(test)]
 #[path = "expression_tests.rs"]
 mod tests;

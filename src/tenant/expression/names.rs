@@ -22,6 +22,9 @@ const PADDED_MAX: u64 = 65_536;
 /// Most times as long as its text that what calls make of it may be.
 const LONGER_MAX: u64 = 100;
 
+/// Longest texts that are compared letter by letter with all of another, in characters.
+const COMPARED_MAX: u64 = 1_024;
+
 /// Which columns an expression sees.
 pub struct Scope<'a> {
     /// Outside of aggregates.
@@ -238,6 +241,9 @@ fn unbounded(call: &Function, name: &str) -> Option<String> {
             Some(_) => is_too_long(list, longer(name, list)).then(|| too_long(name)),
             None => needs("a text in quotes as its third argument".into()),
         },
+        "levenshtein" if !list.args.iter().all(is_short) => Some(format!(
+            "`levenshtein` takes as long as its texts' lengths multiplied: cut both, as in left(name, 100), to {COMPARED_MAX} characters at most"
+        )),
         _ => None,
     }
 }
@@ -274,6 +280,22 @@ fn longer(name: &str, list: &FunctionArgumentList) -> u64 {
         },
         "regexp_replace" => length(2).map_or(u64::MAX, |to| to + 1),
         _ => 1,
+    }
+}
+
+/// Whether a text is short whatever the record is: one in quotes, or one that is cut.
+fn is_short(argument: &FunctionArg) -> bool {
+    let is_within = |length: Option<u64>| length.is_some_and(|length| length <= COMPARED_MAX);
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(call))) => match (function_name(call).as_str(), &call.args) {
+            ("left" | "right", FunctionArguments::List(list)) => is_within(list.args.get(1).and_then(whole_number)),
+            ("substr", FunctionArguments::List(list)) => is_within(list.args.get(2).and_then(whole_number)),
+            _ => false,
+        },
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Substring { substring_for: Some(length), .. })) => {
+            is_within(whole_number(&FunctionArg::Unnamed(FunctionArgExpr::Expr((**length).clone()))))
+        }
+        other => is_within(quoted(other).map(|text| text.chars().count() as u64)),
     }
 }
 

@@ -14,6 +14,7 @@ use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
 
 use super::resumable::Resumable;
+use super::zoned::Zoned;
 
 /// Aggregates whose resumption is proven exact by `aggregate/resume_tests.rs` (DET-1).
 const RESUMABLE: [&str; 17] = [
@@ -61,6 +62,7 @@ impl Functions {
                 continue;
             }
             let function = function.inner().with_updated_config(&options).map_or(function, Arc::new);
+            let function = if function.name().starts_with("to_timestamp") { Zoned::wrap(&function) } else { function };
             for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
                 scalars.insert(name.to_owned(), function.clone());
             }

@@ -13,6 +13,7 @@ mod float_extreme;
 mod float_sum;
 mod running;
 mod variance;
+mod zoned;
 
 pub use catalogue::Functions;
 
