@@ -308,7 +308,7 @@ fn judge(schema: &WriterSchema, source: &Source) -> Verdict {
     if !is_within(json, &references) {
         return Verdict::Refused("schema-refused");
     }
-    match Shape::parse(json, &references) {
+    match Shape::parse_writer(json, &references) {
         Ok(shape) => judge_shape(Writer { shape, foreign: None }, source),
         Err(_) => Verdict::Refused("schema-refused"),
     }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
 
-use crate::avro::lenient::{Leniency, reworded};
+use crate::avro::lenient::Leniency;
 use crate::avro::{SchemaFault, linked};
 
 /// Deepest nesting of records, arrays and maps.
@@ -67,24 +67,28 @@ pub struct Shape {
     names: HashMap<Name, Schema>,
 }
 
-/// A schema that is refused as it is written: with legal namespaces, or without defaults, which do not matter in what was written.
-fn in_other_words(json: &str, others: &[&str]) -> Option<Schema> {
-    [Leniency::Names, Leniency::NamesAndDefaults].into_iter().find_map(|leniency| {
-        let (json, others) = reworded(json, others, leniency)?;
-        linked::parse(&json, &others.iter().map(String::as_str).collect::<Vec<_>>()).ok()
-    })
-}
-
 impl Shape {
-    /// Parses a schema and collects its named types; `others` are schemas that it refers to.
+    /// Parses a reader's schema and collects its named types.
     ///
     /// # Errors
     /// [`SchemaFault`] when the text is not a schema.
-    pub fn parse(json: &str, others: &[&str]) -> Result<Self, SchemaFault> {
-        let root = linked::parse(json, others).or_else(|strict| in_other_words(json, others).ok_or(strict))?;
+    pub fn parse(json: &str) -> Result<Self, SchemaFault> {
+        let in_other_words = || linked::parse_reworded(json, &[], Leniency::Names).and_then(Result::ok);
+        linked::parse(json, &[]).or_else(|strict| in_other_words().ok_or(strict)).map(Self::of)
+    }
+
+    /// The same of a writer's schema, whose defaults do not matter; `others` are schemas that it refers to.
+    ///
+    /// # Errors
+    /// As [`Shape::parse`].
+    pub fn parse_writer(json: &str, others: &[&str]) -> Result<Self, SchemaFault> {
+        linked::parse_reworded(json, others, Leniency::NamesAndDefaults).unwrap_or_else(|| linked::parse(json, others)).map(Self::of)
+    }
+
+    fn of(root: Schema) -> Self {
         let mut names = HashMap::new();
         collect(&root, &mut names);
-        Ok(Self { root, names })
+        Self { root, names }
     }
 
     /// The schema itself, or what it refers to.
@@ -301,7 +305,7 @@ mod tests {
         {"name": "tags", "type": {"type": "array", "items": "int"}}]}"#;
 
     fn read(json: &str, bytes: &[u8]) -> Result<Datum, Malformed> {
-        Shape::parse(json, &[]).expect("a schema").read(bytes)
+        Shape::parse(json).expect("a schema").read(bytes)
     }
 
     #[test]

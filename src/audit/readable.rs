@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn shape(name: &str, field: &str) -> Shape {
-        Shape::parse(&json(name, field), &[]).expect("a schema")
+        Shape::parse(&json(name, field)).expect("a schema")
     }
 
     fn field(kind: &str) -> String {

@@ -44,7 +44,7 @@ impl WriterSchema {
     /// The shape of an Avro schema that can be used.
     pub fn shape(&self) -> Option<Shape> {
         match self {
-            Self::Known { kind: SchemaKind::Avro, json, references } => Shape::parse(json, &texts_of(references)).ok(),
+            Self::Known { kind: SchemaKind::Avro, json, references } => Shape::parse_writer(json, &texts_of(references)).ok(),
             _ => None,
         }
     }

@@ -1,8 +1,7 @@
 use super::*;
 
 fn record(field: &str) -> Shape {
-    Shape::parse(&format!(r#"{{"type": "record", "name": "R", "fields": [{{"name": "id", "type": "int"}}{field}]}}"#), &[])
-        .expect("a schema")
+    Shape::parse(&format!(r#"{{"type": "record", "name": "R", "fields": [{{"name": "id", "type": "int"}}{field}]}}"#)).expect("a schema")
 }
 
 /// Field `v` of a datum written with `writer` and read with `reader`.

@@ -17,6 +17,7 @@ use arrow_avro::writer::format::AvroSoeFormat;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::column_form::kind;
 use super::frame::SchemaId;
 
 mod state;
@@ -274,7 +275,7 @@ fn to_wire(column: &ArrayRef, wire: &DataType) -> Result<ArrayRef, ArrowError> {
 /// Whether two schemas write the same bytes for the same rows; names of types do not count, names of fields do.
 fn require_same(needed: &AvroSchema, given: &AvroSchema, at: &str) -> Result<(), String> {
     let step = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
-    let differs = || Err(format!("`{at}` is {} there, {} is needed", given.canonical_form(), needed.canonical_form()));
+    let differs = || Err(format!("`{at}` is {} there, {} is needed", kind(given), kind(needed)));
     match (needed, given) {
         (AvroSchema::Record(needed), AvroSchema::Record(given)) => {
             let names =

@@ -1,8 +1,8 @@
 //! Schemas that producers use and the specification forbids, in words that it allows.
 //!
-//! Java's parser looks at no namespace (`com.acme.Outer$`, `com.acme-corp`), takes an `error` for a record, and a registry keeps schemas
-//! whose defaults do not fit their types. None of it changes how a datum is read: names match without namespaces, and a writer's defaults
-//! are never used. So a text that is refused as it is may be tried in other words.
+//! Java's parser looks at no namespace (`com.acme.Outer$`, `com.acme-corp`), takes an `error` for a record and letters of any language in
+//! names, and a registry keeps schemas whose defaults do not fit their types. None of it changes how a datum is read: names match without
+//! namespaces, no reader has the other letters, and a writer's defaults are never used. So such texts are put in other words.
 
 use serde_json::{Map, Value};
 
@@ -11,8 +11,17 @@ use serde_json::{Map, Value};
 pub enum Leniency {
     /// Namespaces, and `error` for `record`.
     Names,
-    /// These, and defaults are left out: for writers.
+    /// These, all other names, and defaults are left out: for writers.
     NamesAndDefaults,
+}
+
+impl Leniency {
+    fn name(self, name: &str) -> String {
+        match self {
+            Self::Names => legal(name),
+            Self::NamesAndDefaults => legal_namespace(name),
+        }
+    }
 }
 
 /// A schema and those it refers to in other words; none where there are none, or a text is no JSON. The texts must be within the bounds of
@@ -33,7 +42,7 @@ pub fn reworded(json: &str, references: &[&str], leniency: Leniency) -> Option<(
 
 fn reword(schema: &mut Value, leniency: Leniency) {
     match schema {
-        Value::String(name) => *name = legal(name),
+        Value::String(name) => *name = leniency.name(name),
         Value::Array(branches) => branches.iter_mut().for_each(|branch| reword(branch, leniency)),
         Value::Object(object) => reword_object(object, leniency),
         _ => {}
@@ -45,10 +54,12 @@ fn reword_object(object: &mut Map<String, Value>, leniency: Leniency) {
     match kind.as_str() {
         "record" | "error" => {
             object.insert("type".into(), "record".into());
-            reword_names(object);
+            reword_names(object, leniency);
             for field in object.get_mut("fields").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
                 if leniency == Leniency::NamesAndDefaults {
                     field.remove("default");
+                    field.get_mut("name").into_iter().for_each(|name| reword(name, leniency));
+                    field.get_mut("aliases").into_iter().for_each(|aliases| reword(aliases, leniency));
                 }
                 if let Some(of) = field.get_mut("type") {
                     reword(of, leniency);
@@ -56,29 +67,28 @@ fn reword_object(object: &mut Map<String, Value>, leniency: Leniency) {
             }
         }
         "enum" => {
-            reword_names(object);
-            let symbols = object.get("symbols").and_then(Value::as_array);
-            let is_symbol = object.get("default").is_none_or(|default| symbols.is_some_and(|symbols| symbols.contains(default)));
-            if leniency == Leniency::NamesAndDefaults && !is_symbol {
+            reword_names(object, leniency);
+            if leniency == Leniency::NamesAndDefaults {
                 object.remove("default");
+                object.get_mut("symbols").into_iter().for_each(|symbols| reword(symbols, leniency));
             }
         }
-        "fixed" => reword_names(object),
+        "fixed" => reword_names(object, leniency),
         "array" => object.get_mut("items").into_iter().for_each(|items| reword(items, leniency)),
         "map" => object.get_mut("values").into_iter().for_each(|values| reword(values, leniency)),
         _ => object.get_mut("type").into_iter().for_each(|of| reword(of, leniency)),
     }
 }
 
-fn reword_names(object: &mut Map<String, Value>) {
+fn reword_names(object: &mut Map<String, Value>, leniency: Leniency) {
     if let Some(Value::String(name)) = object.get_mut("name") {
-        *name = legal(name);
+        *name = leniency.name(name);
     }
     if let Some(Value::String(namespace)) = object.get_mut("namespace") {
         *namespace = legal_namespace(namespace);
     }
     for alias in object.get_mut("aliases").and_then(Value::as_array_mut).into_iter().flatten() {
-        reword(alias, Leniency::Names);
+        reword(alias, leniency);
     }
 }
 
@@ -137,6 +147,19 @@ mod tests {
             assert_eq!(note(&writer, &[0, 0, 2, b'n']), "n", "{namespace}");
         }
         assert_ne!(legal_namespace("a-b"), legal_namespace("a$b"));
+    }
+
+    /// What Java's parser takes in names, before and after 1.12: letters of any language.
+    #[test]
+    fn letters_of_other_languages_do_not_matter_in_what_was_written() {
+        let writer = r#"{"type":"record","name":"Mätning","aliases":["R"],"fields":[{"name":"lämpötila","type":"double","aliases":["värme"]},
+            {"name":"läge","type":{"type":"enum","name":"Läge","symbols":["GRÖN","RÖD"],"default":"RÖD"}},{"name":"åter","type":"Läge"},
+            {"name":"e","type":{"type":"enum","name":"E","symbols":["A"]}},{"name":"note","type":"string"}]}"#;
+        let mut datum = 20.5_f64.to_le_bytes().to_vec();
+        datum.extend([0, 2, 0, 2, b'n']);
+
+        assert_eq!(note(&writer.replace("Mätning", "R"), &datum), "n");
+        assert!(parse_writer(writer, &Default::default()).is_ok());
     }
 
     /// Siblings of C09: what a writer's default is does not matter, right or wrong.

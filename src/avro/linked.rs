@@ -8,26 +8,42 @@ use std::collections::HashMap;
 use apache_avro::Schema;
 use serde_json::{Value, json};
 
+use super::lenient::{Leniency, reworded};
 use super::names::Names;
 use super::schema::SchemaFault;
 
 /// Of the record that holds all texts.
 const BUNDLE: &str = "TestudoBundle";
+/// Most levels of types within types. Whatever walks along a schema recurses on them; those of the text may be few where each type names the
+/// one before.
+const LEVELS_MAX: usize = 200;
+
+/// The same as [`parse`], in other words; none where there are no others.
+pub fn parse_reworded(json: &str, references: &[&str], leniency: Leniency) -> Option<Result<Schema, SchemaFault>> {
+    let (json, references) = reworded(json, references, leniency)?;
+    Some(parse(&json, &references.iter().map(String::as_str).collect::<Vec<_>>()))
+}
 
 /// Parses a schema whose types are partly defined in `references`, given in any order, and makes it self-contained. The texts must be
 /// within the bounds of [`super::SchemaLimits`]: this recurses.
 ///
 /// # Errors
-/// [`SchemaFault::Invalid`] when a text is no schema, or a type is not defined or defined twice.
+/// [`SchemaFault::Invalid`] when a text is no schema, or a type is not defined or defined twice; [`SchemaFault::TooLarge`] when types are too
+/// far within one another.
 pub fn parse(json: &str, references: &[&str]) -> Result<Schema, SchemaFault> {
     let invalid = |error: apache_avro::Error| SchemaFault::Invalid(error.to_string());
+    let value = |text: &&str| serde_json::from_str(text).map_err(|error| SchemaFault::Invalid(error.to_string()));
+    let mut texts = definitions_first(references.iter().map(value).collect::<Result<_, _>>()?);
+    texts.push(value(&json)?);
+    let mut levels = Levels::default();
+    let deepest = texts.iter().map(|text| levels.of(text, "")).max().unwrap_or_default();
+    if deepest > LEVELS_MAX {
+        return Err(SchemaFault::TooLarge { what: format!("{deepest} levels of types within types"), bound: LEVELS_MAX });
+    }
     if references.is_empty() {
         return Schema::parse_str(json).map_err(invalid);
     }
-    let value = |text: &&str| serde_json::from_str(text).map_err(|error| SchemaFault::Invalid(error.to_string()));
-    let others = definitions_first(references.iter().map(value).collect::<Result<_, _>>()?);
-    let fields: Vec<Value> =
-        others.into_iter().chain([value(&json)?]).enumerate().map(|(at, text)| json!({ "name": format!("_{at}"), "type": text })).collect();
+    let fields: Vec<Value> = texts.into_iter().enumerate().map(|(at, text)| json!({ "name": format!("_{at}"), "type": text })).collect();
     let bundle = Schema::parse(&json!({ "type": "record", "name": BUNDLE, "fields": fields })).map_err(invalid)?;
     let definitions: Vec<Schema> = Names::of(&bundle)?.definitions().cloned().collect();
     let Schema::Record(mut bundle) = bundle else { return Err(SchemaFault::Invalid("not a record".into())) };
@@ -96,6 +112,40 @@ impl Types {
     }
 }
 
+/// How far types stand within one another, along the names too.
+#[derive(Default)]
+struct Levels {
+    of_types: HashMap<String, usize>,
+}
+
+impl Levels {
+    /// The levels of a schema whose named types were seen before, or are its own. One that names itself adds nothing by that.
+    fn of(&mut self, schema: &Value, namespace: &str) -> usize {
+        match schema {
+            Value::String(name) => self.of_types.get(&full(name, namespace)).copied().unwrap_or(1),
+            Value::Array(branches) => 1 + branches.iter().map(|branch| self.of(branch, namespace)).max().unwrap_or_default(),
+            Value::Object(object) => {
+                let given = |key: &str| object.get(key).and_then(Value::as_str);
+                match given("type").unwrap_or_default() {
+                    "record" | "error" => {
+                        let name = full(given("name").unwrap_or_default(), given("namespace").unwrap_or(namespace));
+                        let namespace = name.rsplit_once('.').map_or("", |(namespace, _)| namespace);
+                        let fields = object.get("fields").and_then(Value::as_array).into_iter().flatten();
+                        let below = fields.filter_map(|field| field.get("type")).map(|of| self.of(of, namespace)).max();
+                        let levels = 1 + below.unwrap_or_default();
+                        self.of_types.insert(name, levels);
+                        levels
+                    }
+                    "array" => 1 + object.get("items").map_or(0, |items| self.of(items, namespace)),
+                    "map" => 1 + object.get("values").map_or(0, |values| self.of(values, namespace)),
+                    _ => object.get("type").map_or(0, |of| self.of(of, namespace)),
+                }
+            }
+            _ => 0,
+        }
+    }
+}
+
 fn full(name: &str, namespace: &str) -> String {
     if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
 }
@@ -145,6 +195,27 @@ mod tests {
         assert!(missing.contains("test.geo.Place"), "{missing}");
         assert!(twice.is_err_and(|fault| fault.to_string().contains("`test.devices.Model` is defined twice")));
         assert!(parse("{", &[DEVICE]).is_err() && parse(REPORT, &["{"]).is_err(), "no JSON");
+    }
+
+    /// C15: flat as texts, and deep: each record holds the one before.
+    #[test]
+    fn a_chain_of_types_is_bounded() {
+        let chain = |links: usize| {
+            let mut branches = vec![r#"{"type":"record","name":"R0","fields":[]}"#.to_owned()];
+            let link = |at: usize| format!(r#"{{"type":"record","name":"R{at}","fields":[{{"name":"x","type":"R{}"}}]}}"#, at - 1);
+            branches.extend((1..=links).map(link));
+            let last = format!(r#"{{"type":"record","name":"M","fields":[{{"name":"f","type":"R{links}"}}]}}"#);
+            (format!(r#"{{"type":"record","name":"All","fields":[{{"name":"of","type":[{}]}}]}}"#, branches.join(",")), last)
+        };
+        let (all, last) = chain(150);
+        assert!(parse(&last, &[&all]).is_ok());
+        for links in [300, 4_900] {
+            let (all, last) = chain(links);
+            let fault = parse(&last, &[&all]).expect_err("too deep").to_string();
+            assert!(fault.contains("levels of types within types, the bound is 200"), "{fault}");
+            let whole = format!(r#"{{"type":"record","name":"W","fields":[{{"name":"a","type":{all}}},{{"name":"b","type":{last}}}]}}"#);
+            assert!(parse(&whole, &[]).is_err());
+        }
     }
 
     #[test]

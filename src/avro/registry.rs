@@ -7,6 +7,7 @@
 //! Nothing is retried here: who asks decides when to ask again ([`super::gate`]).
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use reqwest::Method;
 use schema_registry_converter::schema_registry_common::{RegisteredReference, SchemaType};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use super::foreign::{self, Reference, SchemaKind, Transcode};
 use super::frame::{SchemaGuid, SchemaId};
 use super::limits::{DatumLimits, SchemaLimits};
+use super::linked;
 use super::schema::{ReaderSchema, SchemaFault, parse_writer_with_references};
 use super::settings::Settings;
 
@@ -122,6 +124,17 @@ impl FetchedSchema {
         self.parse_with_transcoder(limits, DatumLimits::default(), None).map(|(schema, _)| schema)
     }
 
+    /// The same for people: of an Avro schema with its defaults and names, as far as they are legal.
+    ///
+    /// # Errors
+    /// As [`FetchedSchema::parse`].
+    pub fn parse_as_written(&self, limits: &SchemaLimits) -> Result<apache_avro::Schema, SchemaFault> {
+        let whole = self.parse(limits)?;
+        let texts: Vec<&str> = self.references.iter().map(|reference| reference.text.as_str()).collect();
+        let written = || catch_unwind(|| linked::parse(&self.json, &texts).ok()).ok().flatten();
+        Ok((self.kind == SchemaKind::Avro).then(written).flatten().unwrap_or(whole))
+    }
+
     /// The same, as `reader` wants it: of the message that it reads, where a schema holds several.
     ///
     /// # Errors
@@ -135,6 +148,17 @@ impl FetchedSchema {
     /// # Errors
     /// As [`FetchedSchema::parse`].
     pub fn parse_with_transcoder(
+        &self,
+        limits: &SchemaLimits,
+        datum: DatumLimits,
+        reader: Option<&ReaderSchema>,
+    ) -> Result<(apache_avro::Schema, Option<Box<dyn Transcode>>), SchemaFault> {
+        // A stranger's text: where a parser gives up, the others' records go on.
+        let parsed = catch_unwind(AssertUnwindSafe(|| self.parsed(limits, datum, reader)));
+        parsed.unwrap_or_else(|_| Err(SchemaFault::Invalid("the parser of its kind fails on it".into())))
+    }
+
+    fn parsed(
         &self,
         limits: &SchemaLimits,
         datum: DatumLimits,

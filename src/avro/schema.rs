@@ -8,7 +8,7 @@ use arrow::datatypes::Fields;
 
 use super::column_form;
 use super::foreign::SchemaKind;
-use super::lenient::{Leniency, legal, reworded};
+use super::lenient::{Leniency, legal};
 use super::limits::SchemaLimits;
 use super::linked;
 use super::names::{Names, find_recursion};
@@ -78,7 +78,7 @@ impl ReaderSchema {
     /// [`SchemaFault`] when the text is not a record schema within [`SchemaLimits::default`], when a type contains itself, or when
     /// no field has a column form.
     pub fn parse(json: &str) -> Result<Self, SchemaFault> {
-        let whole = parse(json, &[], &SchemaLimits::default(), &[Leniency::Names])?;
+        let whole = parse_reader(json)?;
         if let Some(found) = find_recursion(&whole) {
             return Err(SchemaFault::Recursive { type_name: found.type_name, field: found.field });
         }
@@ -180,20 +180,20 @@ pub fn parse_writer(json: &str, limits: &SchemaLimits) -> Result<Schema, SchemaF
 /// # Errors
 /// As [`parse_writer`]; the bounds hold for all texts together.
 pub fn parse_writer_with_references(json: &str, references: &[&str], limits: &SchemaLimits) -> Result<Schema, SchemaFault> {
-    parse(json, references, limits, &[Leniency::Names, Leniency::NamesAndDefaults])
+    measure(references.iter().chain([&json]).copied(), limits)?;
+    // In other words from the start: the parser tries each default, which may take it for ever, and nobody uses one of a writer's.
+    checked(linked::parse_reworded(json, references, Leniency::NamesAndDefaults).unwrap_or_else(|| linked::parse(json, references))?)
 }
 
-/// Parses a record schema as it is written, or else in the other words that are allowed.
-fn parse(json: &str, references: &[&str], limits: &SchemaLimits, leniencies: &[Leniency]) -> Result<Schema, SchemaFault> {
-    measure(references.iter().chain([&json]).copied(), limits)?;
-    let schema = linked::parse(json, references).or_else(|strict| {
-        let reworded = leniencies.iter().find_map(|leniency| {
-            let (json, references) = reworded(json, references, *leniency)?;
-            let references: Vec<&str> = references.iter().map(String::as_str).collect();
-            linked::parse(&json, &references).ok()
-        });
-        reworded.ok_or(strict)
-    })?;
+/// Parses a reader's record schema as it is written, or else with legal names.
+fn parse_reader(json: &str) -> Result<Schema, SchemaFault> {
+    measure([json].into_iter(), &SchemaLimits::default())?;
+    let in_other_words = || linked::parse_reworded(json, &[], Leniency::Names).and_then(Result::ok);
+    checked(linked::parse(json, &[]).or_else(|strict| in_other_words().ok_or(strict))?)
+}
+
+/// A record schema whose types are defined once.
+fn checked(schema: Schema) -> Result<Schema, SchemaFault> {
     record_of(&schema)?;
     Names::of(&schema)?;
     Ok(schema)
@@ -210,7 +210,7 @@ pub(super) fn measure<'t>(texts: impl Iterator<Item = &'t str>, limits: &SchemaL
 pub(super) fn record_of(schema: &Schema) -> Result<&RecordSchema, SchemaFault> {
     match schema {
         Schema::Record(record) => Ok(record),
-        other => Err(SchemaFault::Invalid(format!("a record is needed at the top, this is `{}`", other.canonical_form()))),
+        other => Err(SchemaFault::Invalid(format!("a record is needed at the top, this is {}", column_form::kind(other)))),
     }
 }
 

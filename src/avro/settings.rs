@@ -44,9 +44,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How often subjects are looked at; a tenth of a second at least.
+    /// How often subjects are looked at.
     pub fn watch_every(&self) -> Duration {
-        Duration::from_millis(self.watch_ms.max(100))
+        Duration::from_millis(self.watch_ms)
     }
 }
 

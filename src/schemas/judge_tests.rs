@@ -79,7 +79,20 @@ fn hostile_schemas_are_judged_within_a_second() {
     let doubled = (1..40).fold(record("D0", r#"{"name":"x","type":"int"}"#), |inner, level| {
         record(&format!("D{level}"), &format!(r#"{{"name":"a","type":{inner}}},{{"name":"b","type":"D{}"}}"#, level - 1))
     });
+    let nested = (0..43).fold(r#""int""#.to_owned(), |below, _| format!(r#"[{{"type":"array","items":{below}}},"null"]"#));
+    let default = format!("{}1{}", "[".repeat(43), "]".repeat(43));
+    let odd = r#"{"type":"array","items":"double","precision":0.01}"#;
+    let chain = |links: usize| {
+        let link =
+            |at: usize| record(&format!("C{at}"), &if at == 0 { String::new() } else { format!(r#"{{"name":"x","type":"C{}"}}"#, at - 1) });
+        many(links, &link)
+    };
     let hostile = [
+        ("default of unions", record("Reading", &format!(r#"{{"name":"d","type":{nested},"default":{default}}}"#))),
+        ("default of nothing", record("Reading", &format!(r#"{{"name":"d","type":{odd},"default":null}}"#))),
+        ("no record", odd.into()),
+        ("size", r#"{"type":"fixed","name":"F","size":9223372036854775808}"#.into()),
+        ("chain", record("Reading", &format!(r#"{{"name":"u","type":["string",{}]}},{{"name":"z","type":"C4899"}}"#, chain(4_900)))),
         (
             "symbols",
             record(

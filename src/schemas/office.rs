@@ -1,5 +1,7 @@
 //! One tenant's schemas while the service runs: its gates, its desk on a thread of its own, the watcher beside it.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -17,7 +19,8 @@ use crate::avro::gate::{Policy, SchemaLookup};
 use crate::avro::registry::{FetchedSchema, Registry};
 use crate::avro::{Arbiter, Gate, SchemaId};
 use crate::clock::SharedClock;
-use crate::kafka::{Cluster, Settings as KafkaSettings};
+use crate::engine::supervisor::panic_text;
+use crate::kafka::{Cluster, Failure, Reaction, Settings as KafkaSettings};
 use crate::telemetry::TenantMetrics;
 use crate::telemetry::health::HealthHandle;
 use crate::tenant::Tenant;
@@ -218,7 +221,10 @@ impl Running {
         let mut pause = PAUSE_FIRST;
         let mut is_failing = false;
         while !self.stop.load(Ordering::Relaxed) {
-            match self.desk.turn(TURN_WAIT) {
+            // Verdicts that stand on what a stranger registered: a panic over one is tried again and told, it does not end all others.
+            let turned = catch_unwind(AssertUnwindSafe(|| self.desk.turn(TURN_WAIT)));
+            let panicked = |panic: Box<dyn Any + Send>| Failure::new(Reaction::Retry, "judge schemas", panic_text(&*panic));
+            match turned.unwrap_or_else(|panic| Err(panicked(panic))) {
                 Ok(()) => {
                     (pause, is_failing) = (PAUSE_FIRST, false);
                     self.tell();

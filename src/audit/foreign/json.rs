@@ -220,7 +220,7 @@ fn unit_nanos(schema: &Schema) -> Option<i128> {
     })
 }
 
-/// A moment's text in units of its type, when it is a whole number of them.
+/// A moment's text in units of its type, when it is a whole number of them; what is below a microsecond is cut.
 fn moment(text: &str, schema: &Schema) -> Option<i128> {
     let unit = unit_nanos(schema)?;
     let nanos = match schema {
@@ -243,7 +243,7 @@ fn moment(text: &str, schema: &Schema) -> Option<i128> {
             if day.len() == 10 && (zone == "Z" || is_offset) { parse_timestamp(text)? } else { return None }
         }
     };
-    (nanos % unit == 0).then_some(nanos / unit)
+    (unit == 1_000 || nanos % unit == 0).then_some(nanos.div_euclid(unit))
 }
 
 fn is_in_a_day(zone: &str) -> bool {

@@ -29,7 +29,7 @@ pub fn of(text: &str, references: &[Reference]) -> Option<(Shape, Box<dyn Foreig
     let mut inlining = Inlining { library: &library, schemas_left: SCHEMAS_MAX, open: Vec::new() };
     let tree = inlining.schema(0, "", &library[0].1, 0)?;
     let avro = Naming::default().record(&tree, library[0].1["title"].as_str())?;
-    let shape = Shape::parse(&avro.to_string(), &[]).ok()?;
+    let shape = Shape::parse(&avro.to_string()).ok()?;
     let root = library[0].1.clone();
     let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);
     let options = jsonschema::options().with_retriever(Library(library)).with_pattern_options(patterns).should_validate_formats(false);
@@ -65,11 +65,28 @@ impl Retrieve for Library {
 fn find(library: &Documents, uri: &str) -> Option<usize> {
     let bare = |text: &str| text.trim_end_matches('#').to_owned();
     let uri = bare(uri);
-    library.iter().position(|(name, json)| {
-        let id = json.get("$id").and_then(Value::as_str).or(json.get("id").and_then(Value::as_str)).map(bare).unwrap_or_default();
-        let name = bare(name);
-        uri == id || uri == name || (!name.is_empty() && uri.ends_with(&format!("/{name}"))) || id.ends_with(&format!("/{uri}"))
-    })
+    let known: Vec<(String, String)> = library
+        .iter()
+        .map(|(name, json)| {
+            let id = json.get("$id").and_then(Value::as_str).or(json.get("id").and_then(Value::as_str)).map(bare).unwrap_or_default();
+            (id, bare(name))
+        })
+        .collect();
+    let exact = |which: fn(&(String, String)) -> &String| known.iter().position(|both| *which(both) == uri);
+    // Behind a base: what has most of it in common, the first of several.
+    let in_common =
+        |(id, name): &(String, String)| match (!name.is_empty() && uri.ends_with(&format!("/{name}")), id.ends_with(&format!("/{uri}"))) {
+            (true, _) => name.len(),
+            (false, is_end_of_id) => {
+                if is_end_of_id {
+                    uri.len()
+                } else {
+                    0
+                }
+            }
+        };
+    let longest = || (0..known.len()).rev().max_by_key(|at| in_common(&known[*at])).filter(|at| in_common(&known[*at]) > 0);
+    exact(|both| &both.0).or_else(|| exact(|both| &both.1)).or_else(longest)
 }
 
 /// Replaces references by what they lead to.

@@ -34,7 +34,7 @@ pub fn of(text: &str, references: &[Reference], wanted: &dyn Fn(&str) -> bool) -
     if written.0.keys().filter_map(|name| name.rsplit_once('.')).any(|(_, last)| is_bare(last)) {
         return None;
     }
-    Some((Shape::parse(&json.to_string(), &[]).ok()?, Box::new(reading)))
+    Some((Shape::parse(&json.to_string()).ok()?, Box::new(reading)))
 }
 
 /// The messages among and in `messages`, each with its indexes, in the order of the text. Entries of maps are not counted.

@@ -21,6 +21,7 @@ use crate::avro::schema::SchemaFault;
 
 mod body;
 mod files;
+mod known;
 mod plan;
 mod schema;
 mod values;

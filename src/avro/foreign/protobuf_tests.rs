@@ -356,6 +356,39 @@ fn imports_are_references_or_protobufs_own_and_nothing_else() {
     assert!(other.to_string().contains("`M.d`"), "{other}");
 }
 
+/// What Connect and ksqlDB write for a decimal, a date or a time of day; their serializers register no reference for these.
+#[test]
+fn files_that_registries_have_of_their_own_need_no_reference() {
+    let text = r#"syntax = "proto3"; import "confluent/type/decimal.proto"; import "google/type/date.proto"; import "google/type/datetime.proto";
+        import "confluent/meta.proto"; message M { confluent.type.Decimal price = 1; google.type.Date day = 2; google.type.DateTime at = 3; }"#;
+    let schema = serde_json::to_string(&derived(text).schema).expect("JSON");
+    assert!(schema.contains("\"precision\"") && schema.contains("\"utc_offset\""), "{schema}");
+
+    for name in [
+        "calendar_period",
+        "color",
+        "dayofweek",
+        "decimal",
+        "expr",
+        "fraction",
+        "interval",
+        "latlng",
+        "localized_text",
+        "money",
+        "month",
+        "phone_number",
+        "postal_address",
+        "quaternion",
+        "timeofday",
+    ] {
+        derived(&format!(r#"syntax = "proto3"; import "google/type/{name}.proto"; message M {{ int32 i = 1; }}"#));
+    }
+    let own = [("google/type/date.proto", r#"syntax = "proto3"; package google.type; message Date { int32 only = 1; }"#)];
+    let main = r#"syntax = "proto3"; import "google/type/date.proto"; message M { google.type.Date day = 1; }"#;
+    let schema = serde_json::to_string(&derived_with(main, &own).expect("a reference").schema).expect("JSON");
+    assert!(schema.contains("\"only\"") && !schema.contains("\"year\""), "what was registered goes before: {schema}");
+}
+
 #[test]
 fn types_may_hold_themselves_and_be_used_again_with_or_without_package() {
     const TEXT: &str = r#"

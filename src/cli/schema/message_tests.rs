@@ -218,7 +218,7 @@ fn a_schema_that_nests_too_deep() {
 fn a_schema_that_is_no_record() {
     insta::assert_snapshot!(message(r#""string""#), @r##"
     ✗ subject in-value, version 3 (id 9): cannot be read by source readings
-        not a usable Avro schema: a record is needed at the top, this is `"string"`
+        not a usable Avro schema: a record is needed at the top, this is string
           to do: have the producers register another schema
         read instead: nothing; each of its records becomes a dead letter `schema-refused`
     "##);

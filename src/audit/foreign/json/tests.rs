@@ -39,7 +39,7 @@ fn plain(datum: Datum) -> Datum {
 #[track_caller]
 fn agree(schema: &str, texts: &[(&str, bool)]) {
     let parsed = Schema::parse_str(schema).expect("a schema");
-    let shape = Shape::parse(schema, &[]).expect("a schema");
+    let shape = Shape::parse(schema).expect("a schema");
     for (text, is_right) in texts {
         let (ours, service) = (read(text.as_bytes(), &shape), theirs(&parsed, &shape, text.as_bytes()));
         assert_eq!(ours.is_ok(), *is_right, "{text}: {ours:?}");
@@ -139,7 +139,7 @@ proptest! {
     #[test]
     fn right_records_are_read_alike(sample in records()) {
         let schema = Schema::parse(&sample.schema).expect("a schema");
-        let shape = Shape::parse(&sample.schema.to_string(), &[]).expect("a schema");
+        let shape = Shape::parse(&sample.schema.to_string()).expect("a schema");
 
         let ours = read(sample.json.as_bytes(), &shape).map_err(|fault| TestCaseError::fail(format!("{fault}: {}", sample.json)))?;
         let service = theirs(&schema, &shape, sample.json.as_bytes()).map_err(TestCaseError::fail)?;
@@ -150,7 +150,7 @@ proptest! {
     #[test]
     fn damaged_records_are_refused_alike(sample in records(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let schema = Schema::parse(&sample.schema).expect("a schema");
-        let shape = Shape::parse(&sample.schema.to_string(), &[]).expect("a schema");
+        let shape = Shape::parse(&sample.schema.to_string()).expect("a schema");
         let mut damaged = sample.json.into_bytes();
         let at = at.index(damaged.len());
         damaged[at] = byte;

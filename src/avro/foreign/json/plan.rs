@@ -17,6 +17,9 @@ use crate::avro::schema::SchemaFault;
 /// The attribute of a field that names its member in JSON.
 pub(in crate::avro::foreign) const PROPERTY: &str = "property";
 
+/// Longest default as a datum: few letters may stand for one that unfolds.
+const DEFAULT_BYTES_MAX: usize = 1 << 20;
+
 /// How one value is written.
 #[derive(Clone, Debug)]
 pub(super) enum Plan {
@@ -133,13 +136,15 @@ pub(super) struct Planner<'n, 's> {
     names: &'n Names<'s>,
     limits: DatumLimits,
     records: HashMap<&'s Name, Option<Arc<RecordPlan>>>,
+    /// Plans for defaults; the same one for all, or nested types would be planned anew for each level that they are below.
+    plain: Option<Box<Self>>,
     /// Logical types are left aside: a default is spelt in the type beneath.
     is_plain: bool,
 }
 
 impl<'n, 's> Planner<'n, 's> {
     pub(super) fn new(names: &'n Names<'s>, limits: DatumLimits) -> Self {
-        Self { names, limits, records: HashMap::new(), is_plain: false }
+        Self { names, limits, records: HashMap::new(), plain: None, is_plain: false }
     }
 
     pub(super) fn plan(&mut self, schema: &'s Schema) -> Result<Plan, SchemaFault> {
@@ -179,14 +184,23 @@ impl<'n, 's> Planner<'n, 's> {
         Ok(Plan::Record(plan))
     }
 
-    fn missing(&self, field: &'s RecordField) -> Result<Missing, SchemaFault> {
+    fn plain(&mut self, schema: &'s Schema) -> Result<Plan, SchemaFault> {
+        if self.is_plain {
+            return self.plan(schema);
+        }
+        let (names, limits) = (self.names, self.limits);
+        let fresh = || Box::new(Self { names, limits, records: HashMap::new(), plain: None, is_plain: true });
+        self.plain.get_or_insert_with(fresh).plan(schema)
+    }
+
+    fn missing(&mut self, field: &'s RecordField) -> Result<Missing, SchemaFault> {
         let Some(default) = &field.default else {
             return Ok(Missing::Fault("it is not there, and the schema has no default for it".into()));
         };
-        let mut plain = Planner { names: self.names, limits: self.limits, records: HashMap::new(), is_plain: true };
-        let plan = plain.plan(&field.schema)?;
+        let plan = self.plain(&field.schema)?;
         let (text, mut bytes) = (default.to_string(), Vec::new());
-        let mut datum = Datum::new(&mut bytes, self.limits.transcoded_bytes_max, self.limits.string_bytes_max);
+        let bytes_max = DEFAULT_BYTES_MAX.min(self.limits.transcoded_bytes_max);
+        let mut datum = Datum::new(&mut bytes, bytes_max, self.limits.string_bytes_max);
         let written = Scan::new(text.as_bytes(), self.limits.depth_max).and_then(|mut scan| write(&plan, &mut scan, &mut datum));
         Ok(match written {
             Ok(()) => Missing::Default(bytes),

@@ -1,4 +1,4 @@
-//! Dates, times and instants from their text: RFC 3339's forms, and no digit that the type cannot hold.
+//! Dates, times and instants from their text: RFC 3339's forms, and no digit above a microsecond that the type cannot hold.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 
@@ -19,11 +19,12 @@ impl Unit {
         }
     }
 
-    /// A moment since a zero, when it is a whole number of units.
+    /// A moment since a zero, when it is a whole number of units. What is below a microsecond is cut, as everywhere: many producers write
+    /// more digits than that.
     fn count(self, seconds: i64, nanos: u32) -> Option<i64> {
         let nanos = i64::from(nanos);
         let per_second = 1_000_000_000 / self.nanos();
-        let whole = (nanos % self.nanos() == 0).then_some(nanos / self.nanos())?;
+        let whole = (self == Self::Micros || nanos % self.nanos() == 0).then_some(nanos / self.nanos())?;
         let count = i128::from(seconds) * i128::from(per_second) + i128::from(whole);
         i64::try_from(count).ok()
     }
@@ -103,8 +104,16 @@ mod tests {
     fn digits_that_the_type_cannot_hold_are_refused() {
         assert_eq!(instant("2018-10-21T00:00:18.000100Z", Unit::Millis), None);
         assert_eq!(instant("2018-10-21T00:00:18.000000Z", Unit::Millis), Some(1_540_080_018_000), "zeros say nothing");
-        assert_eq!(time("00:00:00.0000001", Unit::Micros), None);
+        assert_eq!(time("00:00:00.0000001", Unit::Millis), None);
         assert_eq!(instant("2300-01-01T00:00:00Z", Unit::Nanos), None, "beyond 64 bits");
+    }
+
+    #[test]
+    fn what_is_below_a_microsecond_is_cut() {
+        assert_eq!(instant("2024-05-01T12:34:56.1234567Z", Unit::Micros), Some(1_714_566_896_123_456));
+        assert_eq!(instant("1969-12-31T23:59:59.999999999+00:00", Unit::Micros), Some(-1));
+        assert_eq!(local("2018-10-21T00:00:18.000000999", Unit::Micros), Some(1_540_080_018_000_000));
+        assert_eq!(time("00:00:00.0000019", Unit::Micros), Some(1));
     }
 
     /// C49, as in SQL.

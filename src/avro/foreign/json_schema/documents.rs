@@ -1,5 +1,7 @@
 //! A JSON Schema and those that it was registered with: where a `$ref` leads.
 
+use std::cmp::Reverse;
+
 use jsonschema::{Retrieve, Uri};
 use serde_json::{Map, Value};
 
@@ -102,16 +104,23 @@ impl Documents {
         Ok(Place { document, pointer, value })
     }
 
-    /// The schema that a URI means: by the name it was registered under, or by its own `$id`, as it stands or behind a base.
+    /// The schema that a URI means: by its own `$id` or the name it was registered under, as it stands or else behind a base; of several
+    /// then the one that has more of it.
     fn find(&self, uri: &str) -> Option<usize> {
         let uri = uri.trim_end_matches('#');
-        let is_meant = |document: &Document| {
+        let rank = |document: &Document| {
             let id = ["$id", "id"].iter().find_map(|key| document.json.get(key)?.as_str()).unwrap_or_default().trim_end_matches('#');
             let ends = |long: &str, short: &str| !short.is_empty() && long.strip_suffix(short).is_some_and(|base| base.ends_with('/'));
             let name = document.name.trim_end_matches('#');
-            uri == id || uri == name || ends(uri, name) || ends(id, uri)
+            match () {
+                () if uri == id => Some((3, 0)),
+                () if uri == name => Some((2, 0)),
+                () if ends(uri, name) => Some((1, name.len())),
+                () => ends(id, uri).then_some((1, uri.len())),
+            }
         };
-        self.documents.iter().position(is_meant)
+        let ranked = self.documents.iter().enumerate().filter_map(|(at, document)| Some((rank(document)?, Reverse(at))));
+        ranked.max().map(|(_, Reverse(at))| at)
     }
 }
 

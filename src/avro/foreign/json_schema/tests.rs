@@ -172,6 +172,28 @@ fn schemas_that_unfold_without_measure_are_refused_at_once() {
     assert!(fault.to_string().contains("128 levels"), "{fault}");
 }
 
+/// What one name ends in, another may be.
+#[test]
+fn a_reference_leads_to_what_is_named_most_exactly() {
+    let place = |property: &str| json!({"type": "object", "properties": {property: {"type": "string"}}});
+    let others = [("place.json", place("a")), ("v2/place.json", place("b"))];
+    for (uri, property) in [("v2/place.json", "b"), ("place.json", "a"), ("https://zoo.example/v2/place.json", "b")] {
+        let schema = json!({"type": "object", "properties": {"at": {"$ref": uri}}, "required": ["at"]});
+        let avro = serde_json::to_value(&derived(&schema, &others).expect("a schema").schema).expect("JSON");
+        assert_eq!(avro["fields"][0]["type"]["fields"][0]["name"], property, "{uri}");
+    }
+}
+
+/// A sibling of C15: each level was planned once for its own sake and once for its default, so twice as often as the one above.
+#[test]
+fn objects_within_objects_cost_what_they_hold() {
+    let schema = (0..40).fold(json!({"type": "string"}), |below, _| json!({"type": "object", "properties": {"a": below}}));
+
+    let derived = right(&schema);
+
+    assert!(transcode(&derived, r#"{"a":{"a":{}}}"#).is_ok());
+}
+
 fn transcode(derived: &Derived, json: &str) -> Result<Avro, TranscodeFault> {
     let mut datum = Vec::new();
     derived.transcoder.transcode(json.as_bytes(), &mut datum)?;

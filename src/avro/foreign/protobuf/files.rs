@@ -10,7 +10,7 @@ use prost_reflect::prost_types::{DescriptorProto, EnumDescriptorProto, EnumOptio
 use prost_reflect::{DescriptorError, DescriptorPool, FileDescriptor};
 use protox::file::{File, FileResolver, GoogleFileResolver};
 
-use super::{Reference, fault};
+use super::{Reference, fault, known};
 use crate::avro::limits::SchemaLimits;
 use crate::avro::schema::SchemaFault;
 
@@ -20,9 +20,9 @@ const MAIN: &str = "schema.proto/";
 /// Longest word of a parser that is repeated to people, in characters: strangers choose them.
 const WORDS_MAX: usize = 400;
 
-/// The file of `text`, with everything that it imports from `references` and from Protobuf's own files.
+/// The file of `text`, with everything that it imports from `references`, from Protobuf's own files and from those that registries have.
 ///
-/// An import that is neither is left out, as registries do that know files of their own: a type that is missing is named then.
+/// An import that is none of these is left out, as registries do that know files of their own: a type that is missing is named then.
 ///
 /// # Errors
 /// [`SchemaFault`] when a bound is exceeded or the texts make no Protobuf schema.
@@ -66,10 +66,13 @@ impl Reading<'_> {
         let references = self.references;
         match references.iter().find(|reference| reference.name == name) {
             Some(reference) => self.parse(name, &reference.text).map(Some),
-            None => {
-                self.missing.insert(name.to_owned());
-                Ok(None)
-            }
+            None => match known::text(name) {
+                Some(text) => self.parse(name, &text).map(Some),
+                None => {
+                    self.missing.insert(name.to_owned());
+                    Ok(None)
+                }
+            },
         }
     }
 
