@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use chrono::DateTime;
 
 use super::exit::{Exit, WithExit};
+use super::read_text;
 use super::topics::create_missing;
 use crate::avro::registry::{Registry, RegistryFault};
 use crate::avro::{SchemaGuid, SchemaId, SchemaKind};
@@ -232,8 +233,7 @@ impl Args {
         }
         let one = |(index, topic): (usize, &String)| {
             let file = self.schema.clone().unwrap_or_else(|| PathBuf::from(format!("avro/{topic}-value.avsc")));
-            let schema =
-                fs::read_to_string(&file).with_context(|| format!("failed to read the schema {}", file.display())).exit(Exit::Usage)?;
+            let schema = read_text(&file, "the schema")?;
             Ok(Emulation {
                 client: format!("client-{}", index + 1),
                 topic: topic.clone(),

@@ -29,7 +29,7 @@ pub mod stack;
 pub mod config;
 pub mod health;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -176,6 +176,12 @@ fn runtime(threads: usize) -> anyhow::Result<Runtime> {
 /// The environment as far as it is text.
 fn environment() -> Vec<(String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// The text of a file that a person named, without the mark that some editors put in front.
+fn read_text(file: &Path, what: &str) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {what} {}", file.display())).exit(Exit::Usage)?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 #[cfg(test)]

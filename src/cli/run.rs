@@ -19,6 +19,7 @@ use super::service::{Service, Surroundings};
 use super::settle::{self, Settled, Settling};
 use super::sinks::Sinks;
 use super::state_loss;
+use crate::avro::registry::Registry;
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::Config;
 use crate::engine::branch::BranchFault;
@@ -32,6 +33,7 @@ use crate::engine::worker::WorkerFault;
 use crate::http;
 use crate::kafka::Failure;
 use crate::kafka::{Position, TopicPartition};
+use crate::schemas::announce::Webhook;
 use crate::store::StoreFault;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::Metrics;
@@ -88,6 +90,7 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
         config.mongo = None;
     }
     let tenants = load(&config)?;
+    must_be_usable(&config).exit(Exit::Usage)?;
     if args.rebuild && tenants.len() != 1 {
         return Err(anyhow!("--rebuild takes one tenant file: the others would wait for it")).exit(Exit::Usage);
     }
@@ -100,9 +103,9 @@ pub fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
         false => Some(serve(&config, &tenants, &around)?),
     };
     if args.rebuild && (Rebuild { config: &config, around: &around, signals: &signals }).run()? == Ended::Stopped {
-        return Ok(());
+        return stopped(&args);
     }
-    let Some(settled) = settled(&args, &config, &tenants, &around, &signals) else { return Ok(()) };
+    let Some(settled) = settled(&args, &config, &tenants, &around, &signals) else { return stopped(&args) };
     if settled.ready.is_empty() {
         return settled.end();
     }
@@ -170,6 +173,13 @@ pub fn load(config: &Config) -> anyhow::Result<Vec<Arc<Tenant>>> {
     Ok(checked.tenants.into_iter().map(Arc::new).collect())
 }
 
+/// What is found only where clients are made is found before anything starts.
+fn must_be_usable(config: &Config) -> anyhow::Result<()> {
+    Registry::new(&config.registry).context("failed to set up the registry client")?;
+    Webhook::of(&config.events).map_err(anyhow::Error::msg)?;
+    Ok(())
+}
+
 fn serve(config: &Config, tenants: &[Arc<Tenant>], around: &Surroundings) -> anyhow::Result<http::ServerHandle> {
     let info = http::Info { instance: config.instance.clone(), tenants: tenants.iter().map(|tenant| tenant.name.clone()).collect() };
     let owner = OverHttp { config: config.clone(), tenants: tenants.to_vec(), runtime: around.runtime.clone() };
@@ -212,7 +222,7 @@ fn wait_for_end(args: &Args, service: &Service, sinks: &Sinks, health: &Health, 
         if let Some(drain) = &mut drain {
             match drain.look(service, sinks, &*clock)? {
                 Drained::NotYet => {}
-                Drained::Yes => break,
+                Drained::Yes => return Ok(()),
                 Drained::Stuck(lines) => return Err(stuck(&lines)).exit(Exit::Waiting),
             }
         }
@@ -222,7 +232,18 @@ fn wait_for_end(args: &Args, service: &Service, sinks: &Sinks, health: &Health, 
         }
         clock.sleep(STEP);
     }
-    Ok(())
+    match service.is_finished() {
+        true => Ok(()),
+        false => stopped(args),
+    }
+}
+
+/// What a signal comes to: a drain that somebody waits for is not done.
+fn stopped(args: &Args) -> anyhow::Result<()> {
+    match args.drain {
+        true => Err(anyhow!("stopped before everything was drained; what was committed stays, the next run goes on from there")),
+        false => Ok(()),
+    }
 }
 
 fn input_ends(service: &Service, clock: &dyn Clock) -> anyhow::Result<HashMap<String, Vec<(TopicPartition, Position)>>> {

@@ -56,7 +56,7 @@ impl Service {
             clock.clone(),
             around.runtime.clone(),
         ));
-        let registry = Registry::new(&config.registry).context("failed to set up the registry client")?;
+        let registry = Registry::new(&config.registry)?;
         let memory = Memory::new(&config.store);
         let mut running = Vec::with_capacity(tenants.len());
         let mut offices = HashMap::new();

@@ -129,8 +129,11 @@ fn logged(
         let last = last_logged(reader, &site.clock, &changelog).with_context(|| format!("failed to read {changelog}"))?;
         let stands_at = last.as_ref().map(|logged| logged.mark.position);
         if stands_at != committed {
+            let shown = |position: Option<Position>| position.map_or_else(|| "no position".into(), |position| position.to_string());
             return Err(anyhow!(
-                "{changelog} stands at {stands_at:?}, the group at {committed:?}: mend that first, `testudo run` says how (window {})",
+                "{changelog} stands at {}, the group at {}: mend that first, `testudo run` says how (window {})",
+                shown(stands_at),
+                shown(committed),
                 window.name
             ))
             .exit(Exit::Incompatible);

@@ -32,7 +32,7 @@ pub fn crossed(config: &Config) -> Vec<([&'static str; 2], String)> {
         (["store", "write_buffer_mib"], size(store.write_buffer_mib), 1..=TIB_IN_MIB),
         (["store", "recent_mib"], size(store.recent_mib), 0..=TIB_IN_MIB),
         (["registry", "request_timeout"], timeout_ms, 1..=HOUR_MS),
-        (["registry", "watch_ms"], config.registry.watch_ms, 1..=24 * HOUR_MS),
+        (["registry", "watch_ms"], config.registry.watch_ms, 100..=24 * HOUR_MS),
     ];
     let is_out = |(_, value, range): &([&'static str; 2], u64, RangeInclusive<u64>)| !range.contains(value);
     let told = bounds.into_iter().filter(is_out).map(|(path, value, range)| {

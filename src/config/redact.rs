@@ -9,19 +9,32 @@ pub const HIDDEN: &str = "********";
 /// Shorter secrets are not looked for in texts: everything would match.
 const SEARCHED_BYTES_MIN: usize = 4;
 
-/// Whether a setting of that key holds a secret.
+/// Of `sasl.*`, where anything else may be a secret: names, and how it is proved who one is.
+const PUBLIC_OF_SASL: [&str; 8] = [
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "sasl.kerberos.service.name",
+    "sasl.kerberos.principal",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.client.id",
+];
+
+/// Whether a setting of that key holds a secret. A user's name and a file's path are none: blotted out of every text they would take whole
+/// words of it along.
 pub fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase();
     let names =
         ["password", "passwd", "passphrase", "secret", "token", "credential", "api_key", "api.key", "apikey", "private_key", "webhook_url"];
     let is_named = names.iter().any(|name| key.contains(name));
-    let is_sasl = key.starts_with("sasl.") && key != "sasl.mechanism" && key != "sasl.mechanisms";
-    is_named || is_sasl || key.starts_with("ssl.key")
+    let is_sasl = key.starts_with("sasl.") && !PUBLIC_OF_SASL.contains(&key.as_str());
+    is_named || is_sasl || key.starts_with("ssl.key") && !key.ends_with(".location")
 }
 
 /// Whether `<key>_file` may name a file that holds the setting: secrets, and addresses that may contain one.
 pub fn may_come_from_file(key: &str) -> bool {
-    is_secret_key(key) || matches!(key, "uri" | "url" | "user" | "username")
+    is_secret_key(key) || matches!(key, "uri" | "url" | "user" | "username" | "sasl.username")
 }
 
 /// Replaces the password of every address `scheme://user:password@host` in `text`; user names stay.
@@ -114,7 +127,8 @@ mod tests {
         {
             assert!(is_secret_key(key), "{key}");
         }
-        for key in ["bootstrap", "security.protocol", "sasl.mechanism", "ssl.ca.location", "partitioner"] {
+        let public = ["sasl.mechanism", "sasl.username", "sasl.kerberos.service.name", "ssl.key.location", "ssl.ca.location"];
+        for key in ["bootstrap", "security.protocol", "partitioner"].into_iter().chain(public) {
             assert!(!is_secret_key(key), "{key}");
         }
     }

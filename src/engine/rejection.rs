@@ -24,6 +24,52 @@ pub struct Rejection {
     pub reader_schema: Option<Arc<str>>,
 }
 
+/// Why a record is dropped and counted, without a dead letter.
+pub const TOMBSTONE: &str = "tombstone";
+/// The same.
+pub const OTHER_RECORD: &str = "other-record";
+
+/// All reasons for dead letters, as docs/semantics.md has them.
+pub const REASONS: [&str; 37] = [
+    "bad-boolean",
+    "bad-enum-symbol",
+    "bad-length",
+    "bad-union-branch",
+    "duplicate-key",
+    "event-time-failed",
+    "event-time-in-future",
+    "event-time-is-null",
+    "expression-failed",
+    "header-framed",
+    "invalid-utf8",
+    "key-failed",
+    "key-is-null",
+    "key-mismatch",
+    "late",
+    "missing-field",
+    "non-finite",
+    "not-framed",
+    "not-json",
+    "not-of-schema",
+    "not-protobuf",
+    "other-message",
+    "out-of-range",
+    "output-too-large",
+    "schema-refused",
+    "too-deep",
+    "too-large",
+    "too-many-items",
+    "trailing-bytes",
+    "truncated",
+    "unknown-schema-id",
+    "unresolvable-value",
+    "value-too-large",
+    "varint-overflow",
+    "wrong-message",
+    "wrong-partition",
+    "wrong-type",
+];
+
 /// Header names of dead letters.
 pub mod header {
     /// The stable code.
@@ -114,8 +160,24 @@ fn cut(detail: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::kafka::{Offset, RunBuilder, TopicPartition};
+
+    #[test]
+    fn the_reasons_are_those_of_the_docs() {
+        let lines = include_str!("../../docs/semantics.md").lines();
+        let tables = lines.scan(false, |is_table, line| {
+            *is_table = line.starts_with("| stage | reason") || *is_table && line.starts_with('|');
+            Some(is_table.then_some(line))
+        });
+        let cells = tables.flatten().filter_map(|line| line.split('|').nth(2));
+        let words = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let told: BTreeSet<&str> = words.filter(|word| ![TOMBSTONE, OTHER_RECORD].contains(word)).collect();
+
+        assert_eq!(told, BTreeSet::from(REASONS));
+    }
 
     /// C106: a value that fills a record leaves no room for headers; the letter is cut and says so.
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::epoch::SealedEpoch;
 use super::processor::Processed;
+use super::rejection::{self, OTHER_RECORD, TOMBSTONE};
 use crate::avro::Verdict;
 use crate::avro::frame::SchemaId;
 use crate::kafka::transaction::Phases;
@@ -18,6 +19,12 @@ pub use crate::telemetry::metric::CommitOutcome as Outcome;
 
 /// An event time this far from its record's Kafka timestamp is worth a warning.
 const FAR: Duration = Duration::from_secs(30 * 86_400);
+
+/// Kinds of changes of an assignment.
+const ASSIGNED: &str = "assigned";
+const REVOKED: &str = "revoked";
+const LOST: &str = "lost";
+const ASKED_FOR: &str = "asked-for";
 
 fn micros(us: i64) -> Duration {
     Duration::from_micros(us.unsigned_abs())
@@ -121,6 +128,7 @@ impl Status {
     /// Status that shows up in `metrics` and under `health`.
     pub fn new(metrics: TenantMetrics, health: HealthHandle) -> Self {
         health.not_ready("starting");
+        metrics.expect(&rejection::REASONS, &[TOMBSTONE, OTHER_RECORD], &[ASSIGNED, REVOKED, LOST, ASKED_FOR]);
         Self { metrics, health, inner: Mutex::default() }
     }
 
@@ -196,15 +204,15 @@ impl Status {
     /// A rebalance happened.
     pub fn rebalanced(&self, rebalance: &Rebalance) {
         self.metrics.rebalance(match rebalance {
-            Rebalance::Assigned(_) => "assigned",
-            Rebalance::Revoked(_) => "revoked",
-            Rebalance::Lost(_) => "lost",
+            Rebalance::Assigned(_) => ASSIGNED,
+            Rebalance::Revoked(_) => REVOKED,
+            Rebalance::Lost(_) => LOST,
         });
     }
 
     /// A worker joins its group again, so that a partition without an owner gets one.
     pub fn joins_again(&self) {
-        self.metrics.rebalance("asked-for");
+        self.metrics.rebalance(ASKED_FOR);
     }
 
     /// A partition's state is being restored.
@@ -329,10 +337,10 @@ impl Status {
             self.metrics.dead_letter(reason, *count);
         }
         if sealed.counts.tombstones > 0 {
-            self.metrics.dropped("tombstone", sealed.counts.tombstones);
+            self.metrics.dropped(TOMBSTONE, sealed.counts.tombstones);
         }
         if sealed.counts.other_records > 0 {
-            self.metrics.dropped("other-record", sealed.counts.other_records);
+            self.metrics.dropped(OTHER_RECORD, sealed.counts.other_records);
         }
         let mut inner = self.inner();
         let held = inner.held.len();
@@ -433,13 +441,14 @@ mod tests {
         let metrics = Metrics::new();
         let status = Status::new(TenantMetrics::new(&metrics, "t"), Health::default().component("t"));
         let partition = TopicPartition::new("in", 0);
+        let tell = || status.inner().partitions[&partition].0.lag(LagTo::Hwm, 3);
         status.restored(&partition, 0, Position(0));
-        let shown = lags(&metrics);
-        assert!(shown > 0);
+        tell();
 
         status.restored(&partition, 0, Position(5));
+        tell();
 
-        assert_eq!(lags(&metrics), shown);
+        assert_eq!(lags(&metrics), 1);
         assert!(status.has_reached(&[(partition.clone(), Position(5))]));
         status.released(&partition);
         assert_eq!(lags(&metrics), 0);

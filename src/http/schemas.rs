@@ -1,13 +1,16 @@
 //! The owner's side of schemas over HTTP: what was decided, and the two decisions.
 //!
 //! There are no users and passwords here: whoever reaches the address may decide, so by default only an address of this machine lets anybody
-//! ([`super::Settings::allow_decisions`]). A decision must name who decides in a header of its own, which a page of another site cannot send.
+//! ([`super::Settings::allow_decisions`]). A decision must name who decides in a header of its own, which a page of another site cannot send;
+//! unless they were allowed on purpose, it must come to an address or to `localhost`: a site may let its own name lead here (DNS rebinding).
 //! One request at a time is worked on: each reads a topic.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::header::HOST;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -65,6 +68,8 @@ pub trait Owner: Send + Sync {
 pub(super) struct Desk {
     pub(super) owner: Arc<dyn Owner>,
     pub(super) may_decide: bool,
+    /// Decisions come to an address or to `localhost`.
+    pub(super) by_address: bool,
     pub(super) one_at_a_time: Arc<Semaphore>,
 }
 
@@ -97,6 +102,12 @@ pub(super) async fn decide(
             "decisions are not taken on this address: set http.allow_decisions, or use `testudo schema`",
         );
     }
+    if desk.by_address && !is_to_an_address(&headers) {
+        return refused(
+            StatusCode::FORBIDDEN,
+            "decisions are taken on an address or localhost, not on another name: set http.allow_decisions to take them on any",
+        );
+    }
     let who = headers.get(OWNER_HEADER).and_then(|value| value.to_str().ok()).filter(|who| !who.is_empty() && who.len() <= NAME_BYTES_MAX);
     let Some(who) = who else {
         return refused(
@@ -124,6 +135,12 @@ async fn answer(desk: &Desk, work: impl FnOnce() -> Result<Value, Refusal> + Sen
         Ok(Err(refusal)) => refused(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &refusal.why),
         Err(_) => refused(StatusCode::INTERNAL_SERVER_ERROR, "the request was given up"),
     }
+}
+
+fn is_to_an_address(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_address = host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    is_address || host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
 }
 
 fn refused(status: StatusCode, why: &str) -> Response {

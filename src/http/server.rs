@@ -21,7 +21,7 @@ use crate::telemetry::{Health, Metrics};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken or not this machine's.
-    #[error("failed to listen on http.bind {bind}: {cause}")]
+    #[error("failed to listen on http.bind {bind}: {cause}; a second process on this machine needs another address, or `--no-http`")]
     Bind {
         /// The configured address.
         bind: SocketAddr,
@@ -74,7 +74,12 @@ pub async fn serve_for(
     let refused = |cause| Error::Bind { bind: settings.bind, cause };
     let listener = TcpListener::bind(settings.bind).await.map_err(refused)?;
     let addr = listener.local_addr().map_err(refused)?;
-    let desk = owner.map(|owner| Desk { owner, may_decide: settings.may_decide(), one_at_a_time: Arc::new(Semaphore::new(1)) });
+    let desk = owner.map(|owner| Desk {
+        owner,
+        may_decide: settings.may_decide(),
+        by_address: settings.allow_decisions.is_none(),
+        one_at_a_time: Arc::new(Semaphore::new(1)),
+    });
     let router = router(Sources { metrics, health, info }, desk);
     let (running, stopped) = oneshot::channel::<()>();
     // Ends with an error, the only way it does: the sender was dropped.

@@ -133,6 +133,10 @@ impl Owner for Echo {
 }
 
 async fn asked_to_decide(allow_decisions: Option<bool>, owner: Option<&str>) -> Response {
+    asked_by_name(allow_decisions, owner, None).await
+}
+
+async fn asked_by_name(allow_decisions: Option<bool>, owner: Option<&str>, host: Option<&str>) -> Response {
     let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), allow_decisions };
     let owner_desk: Option<Arc<dyn Owner>> = Some(Arc::new(Echo));
     let handle = serve_for(&settings, Metrics::new(), Arc::default(), info(), owner_desk).await.expect("a free port");
@@ -140,6 +144,10 @@ async fn asked_to_decide(allow_decisions: Option<bool>, owner: Option<&str>) -> 
     let request = reqwest::Client::new().post(url);
     let request = match owner {
         Some(owner) => request.header(schemas::OWNER_HEADER, owner),
+        None => request,
+    };
+    let request = match host {
+        Some(host) => request.header("host", host),
         None => request,
     };
     request.send().await.expect("answers")
@@ -162,6 +170,16 @@ async fn nobody_decides_without_a_name_or_where_it_is_not_allowed() {
     assert_eq!(asked_to_decide(None, None).await.status(), 400);
     assert_eq!(asked_to_decide(Some(false), Some("ada")).await.status(), 403);
     assert!(!Settings { bind: ([0, 0, 0, 0], 80).into(), allow_decisions: None }.may_decide());
+}
+
+/// A page of another site can let its own name lead here.
+#[tokio::test]
+async fn decisions_come_to_an_address_unless_they_were_allowed() {
+    for host in ["localhost:8080", "127.0.0.1", "[::1]:8080"] {
+        assert_eq!(asked_by_name(None, Some("ada"), Some(host)).await.status(), 200, "{host}");
+    }
+    assert_eq!(asked_by_name(None, Some("ada"), Some("rebound.example:8080")).await.status(), 403);
+    assert_eq!(asked_by_name(Some(true), Some("ada"), Some("testudo.zoo.example")).await.status(), 200);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl Cluster {
             .set("queued.max.messages.kbytes", "8192")
             .set("check.crcs", "true")
             .set("topic.metadata.refresh.interval.ms", "10000");
-        for (key, value) in &self.settings.consumer {
+        for (key, value) in self.settings.of_consumers() {
             config.set(key, value);
         }
         config
@@ -105,7 +105,7 @@ impl Cluster {
             // The retry of coordinator requests starts here; 100 ms by default, 500 ms for some of them.
             .set("retry.backoff.ms", "10")
             .set("retry.backoff.max.ms", "500");
-        for (key, value) in &self.settings.producer {
+        for (key, value) in self.settings.of_producers() {
             config.set(key, value);
         }
         config
@@ -205,11 +205,8 @@ impl Broker for Cluster {
                 for key in BROKERS_OWN {
                     config.remove(key);
                 }
-                if let Some(key) = BROKERS_OWN.iter().find(|key| self.settings.consumer.contains_key(**key)) {
-                    tracing::warn!(
-                        key,
-                        "this setting of kafka.consumer does nothing under group_protocol = \"consumer\": the broker decides"
-                    );
+                if let Some((key, _)) = self.settings.of_consumers().find(|(key, _)| BROKERS_OWN.contains(&key.as_str())) {
+                    tracing::warn!(key, "this property does nothing under group_protocol = \"consumer\": the broker decides");
                 }
                 config.set("group.protocol", "consumer");
             }

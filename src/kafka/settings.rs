@@ -29,7 +29,7 @@ pub struct Settings {
     pub bootstrap: String,
     /// How the workers' group shares partitions out (ADR 0018).
     pub group_protocol: GroupProtocol,
-    /// Any librdkafka property for every client, such as `security.protocol`.
+    /// Any librdkafka property for every client, such as `security.protocol`; those of one kind hold instead of these.
     pub properties: BTreeMap<String, String>,
     /// librdkafka properties for consumers alone.
     pub consumer: BTreeMap<String, String>,
@@ -63,7 +63,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// How long the partitions of a dead instance wait for another one, unless `kafka.consumer` says otherwise.
+/// How long the partitions of a dead instance wait for another one, unless a property says otherwise.
 pub const SESSION: Duration = Duration::from_secs(10);
 
 /// Properties that Testudo's guarantee rests on: setting them from outside is refused.
@@ -109,12 +109,33 @@ impl Settings {
             Err(KafkaError::ClientConfig(_, words, ..)) => Some(format!("{place}: {words}")),
             _ => None,
         };
-        self.placed().into_iter().filter_map(why).collect()
+        self.placed().into_iter().filter_map(|property| Self::tied(&property).or_else(|| why(property))).collect()
+    }
+
+    /// What a property of a producer is tied to, where that is set elsewhere.
+    fn tied((place, key, _): &(String, &str, &str)) -> Option<String> {
+        let is_tied = match *key {
+            "transaction.timeout.ms" | "message.timeout.ms" => true,
+            "socket.timeout.ms" => place.starts_with("kafka.producer"),
+            _ => false,
+        };
+        is_tied.then(|| format!("{place}: it follows engine.transaction_timeout_ms, set that"))
+    }
+
+    /// What is given for consumers; it holds instead of what Testudo presets.
+    pub fn of_consumers(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.properties.iter().chain(&self.consumer)
+    }
+
+    /// What is given for producers; it holds instead of what Testudo presets.
+    pub fn of_producers(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.properties.iter().chain(&self.producer)
     }
 
     /// How long a member of a group that has ended counts, where it is not the broker that decides.
     pub fn session(&self) -> Duration {
-        let configured = self.consumer.get("session.timeout.ms").and_then(|ms| ms.parse().ok());
+        let given = self.of_consumers().filter(|(key, _)| *key == "session.timeout.ms").last();
+        let configured = given.and_then(|(_, ms)| ms.parse().ok());
         configured.map_or(SESSION, Duration::from_millis)
     }
 
@@ -143,6 +164,18 @@ mod tests {
         let is_told = |name: &str| refused.iter().any(|text| text.starts_with(&format!("kafka.consumer.\"{name}\": ")));
         assert!(refused.len() == 2 && is_told("sasl.pasword") && is_told("check.crcs"), "{refused:?}");
         assert!(!refused.concat().contains("marker"), "{refused:?}");
+    }
+
+    #[test]
+    fn what_is_tied_to_another_setting_is_refused_with_its_name() {
+        let of = |name: &str| BTreeMap::from([(name.to_owned(), "5000".to_owned())]);
+        let refused = |properties: &str, producer: &str| {
+            Settings { properties: of(properties), producer: of(producer), ..Settings::default() }.refused()
+        };
+
+        let told = |place: &str| format!("{place}: it follows engine.transaction_timeout_ms, set that");
+        assert_eq!(refused("socket.timeout.ms", "socket.timeout.ms"), [told("kafka.producer.\"socket.timeout.ms\"")]);
+        assert_eq!(refused("message.timeout.ms", "linger.ms"), [told("kafka.properties.\"message.timeout.ms\"")]);
     }
 
     #[test]

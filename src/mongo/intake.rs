@@ -82,7 +82,7 @@ impl Intake {
             .set("check.crcs", "true")
             // Partitions that were added are found as soon as the engine finds them.
             .set("topic.metadata.refresh.interval.ms", "10000");
-        for (key, value) in &kafka.consumer {
+        for (key, value) in kafka.of_consumers() {
             config.set(key, value);
         }
         config

@@ -21,6 +21,7 @@ pub mod write;
 mod intake;
 pub mod lease;
 pub mod sink;
+mod writing;
 
 pub mod exchange;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::error::ErrorKind;
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, ConnectionString};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -84,6 +84,9 @@ impl Settings {
     /// What is wrong with the values; empty when nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        let uri = self.uri.expose_secret();
+        // As far as that can be told without DNS.
+        faults.extend(ConnectionString::parse(uri).err().map(|error| client_fault(uri, &error).to_string()));
         if !(1..=BATCH_STATEMENTS_MOST).contains(&self.batch_statements_max) {
             faults.push(format!("mongo.batch_statements_max is {}, it must be 1 to {BATCH_STATEMENTS_MOST}", self.batch_statements_max));
         }

@@ -10,12 +10,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use mongodb::Client;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use super::intake::{Fill, Intake};
 use super::lease::{Forbidden, Lease};
@@ -23,6 +22,7 @@ use super::rows::{Batch, Rows, SinkFault};
 use super::settings::Settings;
 use super::status::{Health, Shared, SinkHandle};
 use super::write::{Tally, Writer};
+use super::writing::Writing;
 use crate::clock::{Deadline, SharedClock};
 use crate::engine::supervisor::panic_text;
 use crate::failpoint;
@@ -142,6 +142,7 @@ impl Sink {
             self.wait(pause);
         }
         self.shared.health.retire();
+        self.shared.lag(None);
         tracing::info!(collection = self.target.collection, "sink ended");
     }
 
@@ -188,22 +189,6 @@ impl Sink {
                 "results not written: one key has two origins (KEY-1)"
             );
         }
-    }
-}
-
-/// A batch on its way into MongoDB. Dropped, it is given up.
-struct Writing {
-    task: JoinHandle<()>,
-    /// What became of it, and how long that took.
-    answer: Receiver<(Tally, Duration)>,
-    /// Where reading stands behind it.
-    ends: Vec<(TopicPartition, Position)>,
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        // One that has ended is not touched by this.
-        self.task.abort();
     }
 }
 
@@ -257,6 +242,7 @@ impl<'s> Session<'s> {
                 (false, _) => self.apply(&runs)?,
             }
             if self.measure_at.is_over(&*self.sink.around.clock) {
+                self.commit();
                 self.measure();
             }
         }
@@ -280,16 +266,13 @@ impl<'s> Session<'s> {
                         self.sink.shared.reached(&partition, start.unwrap_or(Position(0)));
                     }
                     self.sink.shared.health.reads();
+                    self.measure_at = Deadline::after(&*self.sink.around.clock, Duration::ZERO);
                 }
                 Rebalance::Revoked(partitions) => {
                     self.commit();
-                    self.forget(&partitions);
-                    self.intake.release(&partitions)?;
+                    self.give_up(&partitions)?;
                 }
-                Rebalance::Lost(partitions) => {
-                    self.forget(&partitions);
-                    self.intake.release(&partitions)?;
-                }
+                Rebalance::Lost(partitions) => self.give_up(&partitions)?,
             }
         }
         Ok(())
@@ -315,12 +298,17 @@ impl<'s> Session<'s> {
         self.sink.lease.lost().map_or(Ok(()), |why| Err(SinkFault::Superseded(why)))
     }
 
-    fn forget(&mut self, partitions: &[TopicPartition]) {
+    fn give_up(&mut self, partitions: &[TopicPartition]) -> Result<(), SinkFault> {
         for partition in partitions {
             self.held.remove(partition);
             self.uncommitted.remove(partition);
             self.sink.shared.released(partition);
         }
+        self.intake.release(partitions)?;
+        if self.intake.owned().is_empty() {
+            self.sink.shared.lag(None);
+        }
+        Ok(())
     }
 
     /// Looks again at records that waited for their schema.
@@ -375,16 +363,9 @@ impl<'s> Session<'s> {
 
     /// Has a batch written.
     fn write(&mut self, batch: Batch, ends: Vec<(TopicPartition, Position)>) {
-        let (done, answer) = sync_channel(1);
-        let (writer, shared, clock) = (self.sink.writer.clone(), self.sink.shared.clone(), self.sink.around.clock.clone());
-        let task = self.sink.around.runtime.spawn(async move {
-            let began = clock.monotonic();
-            let tally = writer.apply(batch, &shared.health).await;
-            if done.send((tally, clock.monotonic().saturating_sub(began))).is_err() {
-                tracing::debug!("a batch was written after it had been given up");
-            }
-        });
-        self.writing.push_back(Writing { task, answer, ends });
+        let Sink { writer, shared, around, .. } = &*self.sink;
+        let writing = Writing::start(writer.clone(), batch, ends, shared.clone(), around.clock.clone(), &around.runtime);
+        self.writing.push_back(writing);
     }
 
     fn settle_all(&mut self) -> Result<(), SinkFault> {
@@ -414,6 +395,9 @@ impl<'s> Session<'s> {
             }
             if is_paused {
                 self.intake.keep_alive()?;
+            }
+            if self.measure_at.is_over(&*clock) {
+                self.measure();
             }
             let is_in_the_way = self.sink.shared.is_stopping() || self.intake.is_asked_to_release();
             if is_in_the_way && self.release_by.get_or_insert_with(|| Deadline::after(&*clock, RELEASE_PATIENCE)).is_over(&*clock) {
@@ -475,9 +459,8 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Shows how far MongoDB is behind, and commits positions that moved without records.
+    /// Shows how far MongoDB is behind.
     fn measure(&mut self) {
-        self.commit();
         let behind = |partition: &TopicPartition| {
             let (_, end) = self.intake.watermarks(partition)?;
             let reached = self.sink.shared.position(partition)?;
@@ -485,8 +468,8 @@ impl<'s> Session<'s> {
         };
         // The first question without an answer ends the round: a broker that is away would cost its time for each partition.
         let lags: Option<Vec<u64>> = self.intake.owned().iter().map(behind).collect();
-        if let Some(lags) = lags {
-            self.sink.shared.lag(lags.into_iter().sum());
+        if let Some(lags) = lags.filter(|lags| !lags.is_empty()) {
+            self.sink.shared.lag(Some(lags.into_iter().sum()));
         }
         self.measure_at = Deadline::after(&*self.sink.around.clock, MEASURE_EVERY);
     }

@@ -142,7 +142,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn lag(&self, records: u64) {
+    /// How far MongoDB is behind with what this sink owns; `None`: it owns nothing.
+    pub(super) fn lag(&self, records: Option<u64>) {
         self.metrics.lag(records);
     }
 

@@ -72,6 +72,15 @@ impl TenantMetrics {
         self.epoch_records.observe(records as f64);
     }
 
+    /// Shows these from the start, at 0: of a series that is born with a count, its first growth is seen by nobody who asks for growth.
+    pub fn expect(&self, dead_letters: &[&str], dropped: &[&str], rebalances: &[&'static str]) {
+        dead_letters.iter().for_each(|reason| self.dead_letter(reason, 0));
+        dropped.iter().for_each(|reason| self.dropped(reason, 0));
+        for kind in rebalances {
+            drop(self.metrics.families.rebalances.get_or_create(&OfKind { tenant: self.tenant.clone(), kind }));
+        }
+    }
+
     /// Counts dead letters; once per reason and epoch, since it looks the reason up.
     pub fn dead_letter(&self, reason: &str, count: u64) {
         self.metrics.families.dead_letters.get_or_create(&self.of_reason(reason)).inc_by(count);
@@ -130,9 +139,7 @@ impl TenantMetrics {
     pub fn partition(&self, topic: &str, partition: i32) -> PartitionMetrics {
         let labels = OfPartition { tenant: self.tenant.clone(), topic: topic.into(), partition };
         let processed = self.metrics.families.records_processed.get_or_create_owned(&labels);
-        let lag = |to: &LagTo| self.metrics.families.consumer_lag.get_or_create_owned(&of_lag(&labels, *to));
-        let lags = LagTo::ALL.iter().map(lag).collect();
-        PartitionMetrics { metrics: self.metrics.clone(), labels, processed, lags }
+        PartitionMetrics { metrics: self.metrics.clone(), labels, processed }
     }
 
     /// The handles of one changelog partition's restore.
@@ -156,9 +163,10 @@ impl TenantMetrics {
             |outcome: &WriteOutcome| OfWrite { tenant: self.tenant.clone(), collection: collection.clone(), outcome: outcome.word() };
         let of = OfCollection { tenant: self.tenant.clone(), collection: collection.clone() };
         MongoMetrics {
+            metrics: self.metrics.clone(),
             writes: WriteOutcome::ALL.iter().map(|outcome| families.mongo_writes.get_or_create_owned(&of_write(outcome))).collect(),
             time: families.mongo_write_time.get_or_create_owned(&of),
-            lag: families.mongo_lag.get_or_create_owned(&of),
+            of,
         }
     }
 
@@ -172,7 +180,6 @@ pub struct PartitionMetrics {
     metrics: Metrics,
     labels: OfPartition,
     processed: Counter,
-    lags: Vec<Gauge>,
 }
 
 impl PartitionMetrics {
@@ -181,11 +188,9 @@ impl PartitionMetrics {
         self.processed.inc_by(count);
     }
 
-    /// Shows the number of records still ahead.
+    /// Shows the number of records still ahead. Before it was told once, nothing is shown: none ahead would be a claim.
     pub fn lag(&self, to: LagTo, records: u64) {
-        if let Some(gauge) = self.lags.get(to as usize) {
-            gauge.set(as_gauge(records));
-        }
+        self.metrics.families.consumer_lag.get_or_create(&of_lag(&self.labels, to)).set(as_gauge(records));
     }
 }
 
@@ -258,9 +263,10 @@ impl Drop for WorkerMetrics {
 
 /// One MongoDB collection's metrics.
 pub struct MongoMetrics {
+    metrics: Metrics,
     writes: Vec<Counter>,
     time: Histogram,
-    lag: Gauge,
+    of: OfCollection,
 }
 
 impl MongoMetrics {
@@ -276,9 +282,13 @@ impl MongoMetrics {
         self.time.observe(time.as_secs_f64());
     }
 
-    /// Shows how many committed records MongoDB does not hold yet.
-    pub fn lag(&self, records: u64) {
-        self.lag.set(as_gauge(records));
+    /// Shows how many committed records MongoDB does not hold yet; nothing where it is not known, or known to another instance.
+    pub fn lag(&self, records: Option<u64>) {
+        let family = &self.metrics.families.mongo_lag;
+        match records {
+            Some(records) => _ = family.get_or_create(&self.of).set(as_gauge(records)),
+            None => _ = family.remove(&self.of),
+        }
     }
 }
 

@@ -114,12 +114,26 @@ fn a_partition_that_left_shows_no_lag_but_keeps_its_count() {
     let partition = tenant.partition("stream-topic-1", 2);
     partition.processed(10);
     partition.lag(LagTo::Lso, 7);
-    assert_eq!(values_of(&metrics, "testudo_consumer_lag_records").len(), 2);
+    assert_eq!(values_of(&metrics, "testudo_consumer_lag_records").len(), 1, "the other one is not known");
 
     drop(partition);
 
     assert_eq!(values_of(&metrics, "testudo_consumer_lag_records"), []);
     assert_eq!(values_of(&metrics, "testudo_records_processed_total").first().map(|sample| sample.value), Some(10.0));
+}
+
+#[test]
+fn a_collection_shows_its_lag_while_it_is_known() {
+    let metrics = Metrics::new();
+    let collection = TenantMetrics::new(&metrics, "zoo").mongo("readings");
+    let lag = || values_of(&metrics, "testudo_mongo_lag_records").first().map(|sample| sample.value);
+    assert_eq!(lag(), None);
+
+    collection.lag(Some(3));
+    assert_eq!(lag(), Some(3.0));
+
+    collection.lag(None);
+    assert_eq!(lag(), None);
 }
 
 #[test]

@@ -90,24 +90,30 @@ fn node(spanned: &Spanned<DeValue<'_>>) -> Node {
     Node { value, at: At::File(spanned.span()) }
 }
 
-/// Lays `over` (the overrides of one tenant) over the file's tree. They change what the file declares and declare nothing new.
+/// Lays `over` (the overrides of one tenant) over the file's tree. They change what the file declares and declare nothing new. A name that
+/// differs in case from one name of the file is that: what comes from an environment is in small letters.
 pub(super) fn lay_over(tree: &mut Table, over: &toml::Table, tenant: &str, findings: &mut Findings) {
     lay(tree, over, tenant, 0, findings);
 }
 
-/// `depth` 1 is below `source`, `alert`, `window` or `mongo`: where the tenant's own names stand.
+/// `depth` 1 is below `source`, `alert`, `window` or `mongo`, where the tenant's own names stand; below `select` and `columns`, at 3, do more.
 fn lay(tree: &mut Table, over: &toml::Table, path: &str, depth: usize, findings: &mut Findings) {
+    let is_as_written = |key: &str| tree.iter().any(|entry| entry.key == key);
+    // What is spelled as in the file is laid last, so that it holds.
+    let mut over: Vec<(&String, &toml::Value)> = over.iter().collect();
+    over.sort_by_key(|(key, _)| is_as_written(key));
+    let holds_names = depth <= 1 || depth == 3 && (path.ends_with(".select") || path.ends_with(".columns"));
     for (key, value) in over {
         let path = format!("{path}.{}", dotted(key));
         let at = At::Override(format!("{path} = {value}"));
         // The file's own keys do not begin with the tenant's name.
         let shown_key = path.split_once('.').map_or(key.as_str(), |(_, below)| below);
-        let known = tree.iter().position(|entry| entry.key == *key);
+        let known = place(tree, key);
         if depth == 0 && key == "tenant" {
             findings.fault_at(&at, shown_key, "a tenant's name is the file's: it cannot be given from outside");
             continue;
         }
-        if depth <= 1 && known.is_none() && value.is_table() {
+        if holds_names && known.is_none() && (depth > 1 || value.is_table()) {
             let names: Vec<String> = tree.iter().map(|entry| entry.key.clone()).collect();
             findings
                 .fault_at(&at, shown_key, format!("the tenant file declares no `{key}` here, and an override declares nothing new"))
@@ -116,10 +122,25 @@ fn lay(tree: &mut Table, over: &toml::Table, path: &str, depth: usize, findings:
         }
         match (known.map(|index| &mut tree[index].node), value) {
             (Some(Node { value: Value::Table(below), .. }), toml::Value::Table(over)) => lay(below, over, &path, depth + 1, findings),
+            (Some(node), toml::Value::String(text)) if matches!(node.value, Value::Array(_)) => *node = from_outside(&listed(text), &path),
             (Some(node), value) => *node = from_outside(value, &path),
             (None, value) => tree.push(Entry { key: key.clone(), key_at: at, node: from_outside(value, &path) }),
         }
     }
+}
+
+/// Where `key` stands, or else the only key that differs from it in case.
+fn place(tree: &Table, key: &str) -> Option<usize> {
+    let mut alike = (0..tree.len()).filter(|index| tree[*index].key.eq_ignore_ascii_case(key));
+    tree.iter().position(|entry| entry.key == key).or_else(|| alike.next().filter(|_| alike.next().is_none()))
+}
+
+/// Items between commas, as in all settings; an expression may hold commas of its own.
+fn listed(text: &str) -> toml::Value {
+    let is_expression = text.contains(['(', '\'', '"']);
+    let items: Vec<&str> =
+        if is_expression { vec![text] } else { text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect() };
+    items.into()
 }
 
 fn from_outside(value: &toml::Value, path: &str) -> Node {

@@ -46,7 +46,8 @@ impl Findings {
 
 /// The exit code for a client's words: refused, or not reached.
 pub(super) fn exit_for(words: &str) -> Exit {
-    let words = words.to_lowercase();
+    // librdkafka's words begin with the broker's name, which has the protocol in it.
+    let words = words.to_lowercase().replace("sasl_ssl://", "").replace("sasl_plaintext://", "");
     let is_refusal = ["authoriz", "authentic", "sasl", "unauthorized", "not allowed"].iter().any(|sign| words.contains(sign));
     if is_refusal { Exit::Forbidden } else { Exit::Unreachable }
 }
@@ -74,5 +75,8 @@ mod tests {
         assert_eq!(exit_for("Broker: Topic authorization failed"), Exit::Forbidden);
         assert_eq!(exit_for("SASL authentication error"), Exit::Forbidden);
         assert_eq!(exit_for("Local: Broker transport failure"), Exit::Unreachable);
+        let silent = "sasl_ssl://kafka-1:9093/bootstrap: Connect to ipv4#10.0.0.1:9093 failed: Connection refused";
+        assert_eq!(exit_for(silent), Exit::Unreachable);
+        assert_eq!(exit_for("sasl_ssl://kafka-1:9093/bootstrap: SASL authentication error: invalid credentials"), Exit::Forbidden);
     }
 }

@@ -1,7 +1,7 @@
 //! `testudo schema diff`: two schemas, field by field, nested ones too.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use serde_json::Value;
@@ -10,6 +10,7 @@ use super::registered::{Registered, failed, registry};
 use crate::avro::registry::FetchedSchema;
 use crate::avro::{SchemaId, SchemaKind, SchemaLimits};
 use crate::cli::exit::{Exit, WithExit};
+use crate::cli::read_text;
 use crate::config::Config;
 
 /// Flags of `testudo schema diff`.
@@ -51,9 +52,8 @@ async fn look_up(which: &str, registered: &mut Registered) -> anyhow::Result<Fet
             .map_err(|why| anyhow!(why))
             .exit(Exit::Incompatible);
     }
-    let json = std::fs::read_to_string(PathBuf::from(which))
-        .with_context(|| format!("`{which}` is neither a schema id nor a file that can be read"));
-    let text = json.exit(Exit::Usage)?;
+    let text = read_text(Path::new(which), "the schema")
+        .with_context(|| format!("`{which}` is neither a schema id nor a file that can be read"))?;
     Ok(FetchedSchema { kind: kind_of(which, &text), ..FetchedSchema::avro(SchemaId(0), text) })
 }
 
@@ -71,7 +71,7 @@ fn kind_of(file: &str, text: &str) -> SchemaKind {
 
 fn fields_of(which: &str, fetched: &FetchedSchema) -> anyhow::Result<Vec<Field>> {
     let unusable = || format!("schema {which} cannot be compared");
-    let schema = fetched.parse(&SchemaLimits::default()).with_context(unusable).exit(Exit::Incompatible)?;
+    let schema = fetched.parse_as_written(&SchemaLimits::default()).with_context(unusable).exit(Exit::Incompatible)?;
     let json = serde_json::to_value(&schema).with_context(unusable)?;
     let mut fields = Vec::new();
     add_fields(&json, "", &mut fields);

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use super::book::{Book, Word};
 use super::decide::decide;
 use super::ls;
+use crate::avro::registry::RegistryFault;
 use crate::cli::exit::{Exit, code_of};
 use crate::config::Config;
 use crate::http::{Decision, Owner, Refusal};
@@ -32,7 +33,9 @@ impl OverHttp {
     }
 
     fn told(&self, error: &anyhow::Error) -> Refusal {
+        let is_unknown = |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(RegistryFault::NotFound(_)));
         let status = match code_of(error) {
+            _ if error.chain().any(is_unknown) => 404,
             Exit::Usage => 400,
             Exit::Incompatible => 409,
             Exit::Unreachable | Exit::Forbidden => 503,

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use crate::avro::registry::{FetchedSchema, Named, Registry, RegistryFault};
 use crate::avro::{Reference, SchemaId, SchemaKind, SchemaLimits};
 use crate::cli::exit::{Exit, WithExit};
+use crate::cli::read_text;
 use crate::schemas::judge::Finding;
 use crate::schemas::{Judgement, Readability, judge_fetched};
 use crate::tenant::Tenant;
@@ -47,11 +48,6 @@ impl Version {
             }
         }
     }
-}
-
-fn text_of(file: &Path, what: &str) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {what} {}", file.display())).exit(Exit::Usage)?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
 /// A registry that is asked for each schema once.
@@ -181,7 +177,7 @@ impl FromStr for Rest {
 
 /// The schema in `file`, of the source's kind, as the next version of `subject`, with those of `references` that are files too.
 pub(super) fn candidate(file: &Path, subject: &str, kind: SchemaKind, references: &[Rest]) -> anyhow::Result<Version> {
-    let mut schema = FetchedSchema { kind, ..FetchedSchema::avro(SchemaId::NONE, text_of(file, "the candidate")?) };
+    let mut schema = FetchedSchema { kind, ..FetchedSchema::avro(SchemaId::NONE, read_text(file, "the candidate")?) };
     for (at, Rest { name, .. }) in references.iter().enumerate() {
         if references[..at].iter().any(|before| before.name == *name) {
             return Err(anyhow!("reference {name} is given twice")).exit(Exit::Usage);
@@ -189,7 +185,7 @@ pub(super) fn candidate(file: &Path, subject: &str, kind: SchemaKind, references
     }
     for Rest { name, place } in references {
         let RestPlace::File(file) = place else { continue };
-        schema.references.push(Reference { name: name.clone(), text: text_of(file, &format!("reference {name},"))? });
+        schema.references.push(Reference { name: name.clone(), text: read_text(file, &format!("reference {name},"))? });
         schema.chain.push(format!("{name} (file {})", file.display()));
     }
     Ok(Version { subject: subject.to_owned(), number: None, id: None, is_deleted: false, schema: Ok(schema) })

@@ -263,6 +263,30 @@ tenants/zoo.toml: source.readings.max_future (given from outside the file): `soo
 }
 
 #[test]
+fn an_override_means_the_names_of_the_file_in_any_case_and_adds_none() {
+    // C129
+    let bench = Bench::new().with("zoo.toml", ZOO.replace("avg_temperature", "avgTemperature"));
+    let select = |over: &str| bench.check_over(&format!("[zoo.window.zoo_analytics.select]\n{over}"));
+    let of = |checked: Checked| {
+        let window = &checked.tenants[0].windows[0];
+        (window.select.len(), window.select[0].name.clone(), window.aggregates[0].sql.clone())
+    };
+    let (columns, name, _) = of(bench.check().expect("a good file"));
+
+    let changed = of(select("avgtemperature = \"max(temperature)\"").expect("the file's column"));
+    assert_eq!(changed, (columns, name.clone(), "max(temperature)".into()));
+    let changed = of(select("avgTemperature = \"min(temperature)\"\navgtemperature = \"max(temperature)\"").expect("one column, twice"));
+    assert_eq!(changed, (columns, name, "min(temperature)".into()), "as the file spells it");
+
+    let faults = bench.plain(select("lowest = \"min(temperature)\"").expect_err("no column of the file").to_string());
+    assert!(faults.contains("declares no `lowest` here, and an override declares nothing new"), "{faults}");
+
+    bench.schema("one", ZOO_SCHEMA);
+    let listed = bench.check_over("[zoo.source.readings]\ntopics = \"one, two\"").expect("items between commas");
+    assert_eq!(listed.tenants[0].sources[0].topics.iter().map(|topic| &**topic).collect::<Vec<_>>(), ["one", "two"]);
+}
+
+#[test]
 fn a_field_of_several_types_is_listed_and_refused_only_where_it_is_used() {
     // C35
     let bench = Bench::new().with("t.toml", SMALL);
