@@ -299,7 +299,7 @@ fn judge(schema: &WriterSchema, source: &Source) -> Verdict {
         return Verdict::Refused("schema-refused");
     }
     if kind != SchemaKind::Avro {
-        return match foreign::of(kind, json, references, &|name| is_wanted(name, source)) {
+        return match foreign::of(kind, json, references, &|name| is_wanted(name, source), &|name| reads_field(name, source)) {
             Some((shape, foreign)) => judge_shape(Writer { shape, foreign: Some(foreign) }, source),
             None => Verdict::Refused("schema-refused"),
         };
@@ -329,6 +329,16 @@ fn is_wanted(full_name: &str, source: &Source) -> bool {
     let mut aliases = reader.aliases().into_iter().flatten();
     let is_named = reader.name().is_some_and(|name| name.name() == last) || aliases.any(|alias| alias.name() == last);
     is_named && reads_type(full_name, source)
+}
+
+/// Whether a source reads a writer's field of this name, under an alias or not.
+fn reads_field(name: &str, source: &Source) -> bool {
+    match &source.reader.root {
+        Schema::Record(record) => {
+            record.fields.iter().any(|field| field.name == name || field.aliases.iter().any(|alias| legal(alias) == name))
+        }
+        _ => true,
+    }
 }
 
 /// Whether a source reads record types of this full name: all of them where it names none.

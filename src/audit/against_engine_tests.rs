@@ -17,7 +17,7 @@ use super::value::Value;
 use crate::tenant::expression::Compiler;
 
 /// Texts that the audit must know, and give the engine's values for.
-const KNOWN: [&str; 166] = [
+const KNOWN: [&str; 173] = [
     "i < 2000",
     "i + 1",
     "i + i",
@@ -168,6 +168,13 @@ const KNOWN: [&str; 166] = [
     "CAST(l AS INT) > 5",
     "CAST(l AS INT) IN (7, 0)",
     "p * 1.19",
+    "nvl(p, 8.2)",
+    "nvl(i, l)",
+    "ifnull(f, 0.5)",
+    "nvl(t, 'none')",
+    "v / 3",
+    "v / v",
+    "v / w",
     "p * CAST(1.19 AS DECIMAL(3, 2))",
     "coalesce(p, 8.2)",
     "coalesce(p, 8.205)",
@@ -244,6 +251,7 @@ fn schema() -> Arc<Schema> {
         ("at", DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()))),
         ("p", DataType::Decimal128(8, 2)),
         ("w", DataType::Decimal128(38, 18)),
+        ("v", DataType::Decimal128(38, 36)),
     ];
     Arc::new(Schema::new(fields.map(|(name, of)| Field::new(name, of, true)).to_vec()))
 }
@@ -259,6 +267,7 @@ fn columns() -> Vec<Column> {
         ("at", Type::Timestamp(Unit::Milli, true)),
         ("p", Type::Decimal(8, 2)),
         ("w", Type::Decimal(38, 18)),
+        ("v", Type::Decimal(38, 36)),
     ];
     kinds.map(|(name, kind)| Column { name: name.into(), kind }).to_vec()
 }
@@ -298,6 +307,11 @@ fn batch() -> RecordBatch {
             ])
             .with_precision_and_scale(38, 18)
             .expect("a decimal type"),
+        ),
+        Arc::new(
+            Decimal128Array::from(vec![Some(2 * 10_i128.pow(35)), Some(7), Some(-10_i128.pow(36)), None, Some(0), Some(10_i128.pow(37))])
+                .with_precision_and_scale(38, 36)
+                .expect("a decimal type"),
         ),
     ];
     RecordBatch::try_new(schema(), arrays).expect("columns of the schema")

@@ -255,12 +255,14 @@ fn decimals(operator: Arithmetic, (a, s1): (i128, i8), (b, s2): (i128, i8), scal
     match operator {
         Arithmetic::Multiply => a.checked_mul(b),
         Arithmetic::Divide => {
-            // The dividend may have more digits than the quotient.
+            // The dividend may have more digits than the quotient; where that is cut, it has as many as 128 bits hold.
             let more = scale - s1 + s2;
+            if scale - s1 < 4 {
+                let (a, b) = if more >= 0 { (a.checked_mul(power(more)?)?, b) } else { (a, b.checked_mul(power(more)?)?) };
+                return a.checked_div(b).filter(|unscaled| fits(*unscaled, super::types::PRECISION_MAX));
+            }
             let factor = i256::from_i128(10).checked_pow(u32::from(more.unsigned_abs()))?;
-            let (a, b) = (i256::from_i128(a), i256::from_i128(b));
-            let (a, b) = if more >= 0 { (a.checked_mul(factor)?, b) } else { (a, b.checked_mul(factor)?) };
-            a.checked_div(b)?.to_i128()
+            i256::from_i128(a).checked_mul(factor)?.checked_div(i256::from_i128(b))?.to_i128()
         }
         _ => {
             let (a, b) = (a.checked_mul(power(scale - s1)?)?, b.checked_mul(power(scale - s2)?)?);

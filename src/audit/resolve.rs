@@ -16,6 +16,7 @@ use super::readable::is_value_readable;
 use super::time::Unit;
 use super::types::{PRECISION_MAX, Type};
 use super::value::Value;
+use crate::avro::lenient::legal;
 
 /// A value without counterpart in the reader schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -213,7 +214,7 @@ pub fn feeds(writer: &RecordSchema, reader: &RecordSchema) -> Vec<Option<usize>>
     let mut is_left = vec![true; writer.fields.len()];
     feeds.iter().flatten().for_each(|at| is_left[*at] = false);
     for (fed_by, field) in feeds.iter_mut().zip(&reader.fields).filter(|(fed_by, _)| fed_by.is_none()) {
-        *fed_by = field.aliases.iter().filter_map(place).find(|at| is_left[*at]);
+        *fed_by = field.aliases.iter().filter_map(|alias| place(&legal(alias))).find(|at| is_left[*at]);
         fed_by.iter().for_each(|at| is_left[*at] = false);
     }
     feeds

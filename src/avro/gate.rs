@@ -24,6 +24,7 @@ use super::foreign::{self, SchemaKind, Transcode};
 use super::frame::{SchemaGuid, SchemaId};
 use super::guid::{GuidAnswer, Guids, OnId};
 use super::inspect::Inspector;
+use super::lenient::as_written;
 use super::limits::{DatumLimits, SchemaLimits};
 use super::registry::{FetchedSchema, Registry, RegistryFault};
 use super::resolve::check_readable;
@@ -353,7 +354,11 @@ impl Gate {
             }
         };
         if let Some(name) = found.as_ref().ok().and_then(|fetched| self.other_record(fetched)) {
-            info!(schema_id = id.0, record = name, "writer schema of another record type, its records are skipped and counted");
+            info!(
+                schema_id = id.0,
+                record = as_written(&name),
+                "writer schema of another record type, its records are skipped and counted"
+            );
             return self.lock().other_record(id, name);
         }
         let judged = found.as_ref().map_err(String::clone).and_then(|fetched| self.judge(fetched));
@@ -392,7 +397,7 @@ impl Gate {
     /// Whether records of the schema can be read; the reason why not names ids and field.
     fn judge(&self, fetched: &FetchedSchema) -> Result<Accepted, String> {
         let id = fetched.id;
-        let refused = |cause: String| format!("writer schema {id}, reader schema {}: {cause}", self.reader.fingerprint());
+        let refused = |cause: String| format!("writer schema {id}, reader schema {}: {}", self.reader.fingerprint(), as_written(&cause));
         check_kind(fetched.kind, self.policy.kind).map_err(refused)?;
         let parsed = fetched.parse_with_transcoder(&self.policy.schema, self.policy.datum, Some(&self.reader));
         let (schema, transcoder) = parsed.map_err(|fault| refused(fault.to_string()))?;

@@ -9,19 +9,10 @@ use serde_json::{Map, Value};
 /// What may be said in other words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leniency {
-    /// Namespaces, and `error` for `record`.
+    /// Types' names, and `error` for `record`.
     Names,
-    /// These, all other names, and defaults are left out: for writers.
+    /// These, fields' names and symbols, and defaults are left out: for writers.
     NamesAndDefaults,
-}
-
-impl Leniency {
-    fn name(self, name: &str) -> String {
-        match self {
-            Self::Names => legal(name),
-            Self::NamesAndDefaults => legal_namespace(name),
-        }
-    }
 }
 
 /// A schema and those it refers to in other words; none where there are none, or a text is no JSON. The texts must be within the bounds of
@@ -42,7 +33,7 @@ pub fn reworded(json: &str, references: &[&str], leniency: Leniency) -> Option<(
 
 fn reword(schema: &mut Value, leniency: Leniency) {
     match schema {
-        Value::String(name) => *name = leniency.name(name),
+        Value::String(name) => *name = legal(name),
         Value::Array(branches) => branches.iter_mut().for_each(|branch| reword(branch, leniency)),
         Value::Object(object) => reword_object(object, leniency),
         _ => {}
@@ -82,7 +73,7 @@ fn reword_object(object: &mut Map<String, Value>, leniency: Leniency) {
 
 fn reword_names(object: &mut Map<String, Value>, leniency: Leniency) {
     if let Some(Value::String(name)) = object.get_mut("name") {
-        *name = leniency.name(name);
+        *name = legal(name);
     }
     if let Some(Value::String(namespace)) = object.get_mut("namespace") {
         *namespace = legal_namespace(namespace);
@@ -92,15 +83,44 @@ fn reword_names(object: &mut Map<String, Value>, leniency: Leniency) {
     }
 }
 
-/// A name with a legal namespace; what stands behind the last dot is left as it is.
+/// A legal name in the place of one with or without a namespace. Other letters become their code points, so that two names stay two; a dot in
+/// front says that there is no namespace.
 pub fn legal(name: &str) -> String {
-    match name.rsplit_once('.') {
-        Some((namespace, own)) if !namespace.is_empty() => format!("{}.{own}", legal_namespace(namespace)),
-        _ => name.to_owned(),
+    match name.strip_prefix('.') {
+        Some(own) => format!(".{}", legal_namespace(own)),
+        None => legal_namespace(name),
     }
 }
 
-/// Other letters become their code points, so that two namespaces stay two.
+/// A text for people, in which names that were put in other words are as they were.
+pub fn as_written(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(ESCAPE) {
+        shown.push_str(before);
+        let letter = after.split_once("__").and_then(|(code, behind)| {
+            let letter = char::from_u32(u32::from_str_radix(code, 16).ok()?)?;
+            // What was made so, and moves no cursor.
+            let is_shown = !letter.is_ascii_alphanumeric() && (letter.is_alphanumeric() || letter.is_ascii_punctuation());
+            (is_shown && format!("{:x}", u32::from(letter)) == code).then_some((letter, behind))
+        });
+        match letter {
+            Some((letter, behind)) => {
+                shown.push(letter);
+                rest = behind;
+            }
+            None => {
+                shown.push_str(ESCAPE);
+                rest = after;
+            }
+        }
+    }
+    shown + rest
+}
+
+/// In front of a letter's code point, with `__` behind it.
+const ESCAPE: &str = "__chr_";
+
 fn legal_namespace(namespace: &str) -> String {
     let part = |part: &str| {
         let mut legal = String::with_capacity(part.len());
@@ -108,7 +128,7 @@ fn legal_namespace(namespace: &str) -> String {
             match letter {
                 '_' | 'A'..='Z' | 'a'..='z' => legal.push(letter),
                 '0'..='9' if !legal.is_empty() => legal.push(letter),
-                other => legal.push_str(&format!("_{:x}_", u32::from(other))),
+                other => legal.push_str(&format!("{ESCAPE}{:x}__", u32::from(other))),
             }
         }
         if legal.is_empty() { "_".to_owned() } else { legal }
@@ -116,6 +136,33 @@ fn legal_namespace(namespace: &str) -> String {
     match namespace.is_empty() {
         true => String::new(),
         false => namespace.split('.').map(part).collect::<Vec<_>>().join("."),
+    }
+}
+
+/// A schema's text for people, without the defaults that a parser would try again and again, in each branch of each union: those that hold
+/// others. None where it is no JSON.
+pub fn with_plain_defaults(json: &str) -> Option<String> {
+    let mut schema = serde_json::from_str(json).ok()?;
+    drop_deep_defaults(&mut schema);
+    Some(schema.to_string())
+}
+
+fn drop_deep_defaults(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(drop_deep_defaults),
+        Value::Object(members) => {
+            let is_of_map = members.get("type").is_some_and(|of| of.get("type").is_some_and(|word| word == "map"));
+            let is_deep = match members.get("default") {
+                Some(Value::Array(items)) => !items.is_empty(),
+                Some(Value::Object(entries)) => !(entries.is_empty() && is_of_map),
+                _ => false,
+            };
+            if is_deep {
+                members.remove("default");
+            }
+            members.values_mut().for_each(drop_deep_defaults);
+        }
+        _ => {}
     }
 }
 
@@ -159,7 +206,27 @@ mod tests {
         datum.extend([0, 2, 0, 2, b'n']);
 
         assert_eq!(note(&writer.replace("Mätning", "R"), &datum), "n");
-        assert!(parse_writer(writer, &Default::default()).is_ok());
+        let written = parse_writer(writer, &Default::default()).expect("a writer schema");
+        let reader = |aliases: &str| ReaderSchema::parse(&READER.replacen(r#""name":"R""#, &format!(r#""name":"R"{aliases}"#), 1));
+        let fault = check_readable(&written, &reader("").expect("a reader schema")).expect_err("another name").to_string();
+        assert!(as_written(&fault).contains("Mätning"), "{fault}");
+        let renamed = reader(r#","aliases":["Mätning"]"#).expect("an alias that a writer has");
+        assert!(check_readable(&written, &renamed).is_ok(), "the advice can be followed");
+        let warm =
+            r#"{"type":"record","name":"R","aliases":["Mätning"],"fields":[{"name":"warm","type":"double","aliases":["lämpötila"]}]}"#;
+        let warm = ReaderSchema::parse(warm).expect("a reader schema");
+        let rows = Decoder::new(&written, &warm).expect("readable").decode([datum.as_slice()].into_iter()).expect("decoded").rows;
+        assert_eq!(arrow::util::display::array_value_to_string(rows.column(0), 0).expect("a number"), "20.5", "fields' aliases too");
+    }
+
+    #[test]
+    fn a_name_is_put_in_other_words_and_back() {
+        for name in ["lämpötila", "com.acme-corp.v1", "Outer$", ".Inner", "plain_name", "__chr_", "a__chr_zz__b", "a__chr_41__b"] {
+            assert_eq!(as_written(&legal(name)), name, "{name}");
+        }
+        assert_eq!(legal(".Inner"), ".Inner");
+        assert_eq!(as_written("field `l__chr_e4__mp__chr_f6__tila` is new"), "field `lämpötila` is new");
+        assert_eq!(as_written(&legal("a\u{1b}[2J\n")), "a__chr_1b__[2J__chr_a__", "a stranger moves no cursor");
     }
 
     /// Siblings of C09: what a writer's default is does not matter, right or wrong.

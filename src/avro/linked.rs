@@ -35,11 +35,7 @@ pub fn parse(json: &str, references: &[&str]) -> Result<Schema, SchemaFault> {
     let value = |text: &&str| serde_json::from_str(text).map_err(|error| SchemaFault::Invalid(error.to_string()));
     let mut texts = definitions_first(references.iter().map(value).collect::<Result<_, _>>()?);
     texts.push(value(&json)?);
-    let mut levels = Levels::default();
-    let deepest = texts.iter().map(|text| levels.of(text, "")).max().unwrap_or_default();
-    if deepest > LEVELS_MAX {
-        return Err(SchemaFault::TooLarge { what: format!("{deepest} levels of types within types"), bound: LEVELS_MAX });
-    }
+    must_be_within_levels(&texts)?;
     if references.is_empty() {
         return Schema::parse_str(json).map_err(invalid);
     }
@@ -50,6 +46,20 @@ pub fn parse(json: &str, references: &[&str]) -> Result<Schema, SchemaFault> {
     let mut schema = bundle.fields.pop().map_or(Schema::Null, |last| last.schema);
     schema.denormalize(&definitions).map_err(invalid)?;
     Ok(schema)
+}
+
+/// Holds schemas, each behind those that define what it names, to the bound on types within types.
+///
+/// # Errors
+/// [`SchemaFault::TooLarge`].
+pub fn must_be_within_levels(schemas: &[Value]) -> Result<(), SchemaFault> {
+    let mut levels = Levels::default();
+    match schemas.iter().map(|schema| levels.of(schema, "")).max() {
+        Some(deepest) if deepest > LEVELS_MAX => {
+            Err(SchemaFault::TooLarge { what: format!("{deepest} levels of types within types"), bound: LEVELS_MAX })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The texts, each behind those that define what it names.
@@ -133,7 +143,12 @@ impl Levels {
                         let fields = object.get("fields").and_then(Value::as_array).into_iter().flatten();
                         let below = fields.filter_map(|field| field.get("type")).map(|of| self.of(of, namespace)).max();
                         let levels = 1 + below.unwrap_or_default();
-                        self.of_types.insert(name, levels);
+                        // A parser finds types by their aliases too; of several of a name the deepest counts, whichever it takes.
+                        let aliases = object.get("aliases").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+                        for name in aliases.map(|alias| full(alias, namespace)).chain([name.clone()]) {
+                            let known = self.of_types.entry(name).or_default();
+                            *known = levels.max(*known);
+                        }
                         levels
                     }
                     "array" => 1 + object.get("items").map_or(0, |items| self.of(items, namespace)),
@@ -147,7 +162,11 @@ impl Levels {
 }
 
 fn full(name: &str, namespace: &str) -> String {
-    if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
+    match name.strip_prefix('.') {
+        Some(own) => own.to_owned(),
+        None if name.contains('.') || namespace.is_empty() => name.to_owned(),
+        None => format!("{namespace}.{name}"),
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +230,18 @@ mod tests {
         assert!(parse(&last, &[&all]).is_ok());
         for links in [300, 4_900] {
             let (all, last) = chain(links);
+            let by_alias = |text: &str| {
+                let aliased = (0..=links)
+                    .rev()
+                    .fold(text.to_owned(), |text, at| text.replace(&format!(r#""type":"R{at}""#), &format!(r#""type":"A{at}""#)));
+                (0..=links).fold(aliased, |text, at| {
+                    text.replace(&format!(r#""name":"R{at}","#), &format!(r#""name":"R{at}","aliases":["A{at}"],"#))
+                })
+            };
+            if links < 1_000 {
+                let fault = parse(&by_alias(&last), &[&by_alias(&all)]).expect_err("too deep").to_string();
+                assert!(fault.contains("levels of types within types"), "{fault}");
+            }
             let fault = parse(&last, &[&all]).expect_err("too deep").to_string();
             assert!(fault.contains("levels of types within types, the bound is 200"), "{fault}");
             let whole = format!(r#"{{"type":"record","name":"W","fields":[{{"name":"a","type":{all}}},{{"name":"b","type":{last}}}]}}"#);

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::foreign::{self, Reference, SchemaKind, Transcode};
 use super::frame::{SchemaGuid, SchemaId};
+use super::lenient::{Leniency, with_plain_defaults};
 use super::limits::{DatumLimits, SchemaLimits};
 use super::linked;
 use super::schema::{ReaderSchema, SchemaFault, parse_writer_with_references};
@@ -130,9 +131,15 @@ impl FetchedSchema {
     /// As [`FetchedSchema::parse`].
     pub fn parse_as_written(&self, limits: &SchemaLimits) -> Result<apache_avro::Schema, SchemaFault> {
         let whole = self.parse(limits)?;
-        let texts: Vec<&str> = self.references.iter().map(|reference| reference.text.as_str()).collect();
-        let written = || catch_unwind(|| linked::parse(&self.json, &texts).ok()).ok().flatten();
-        Ok((self.kind == SchemaKind::Avro).then(written).flatten().unwrap_or(whole))
+        let with_defaults = || {
+            let own = with_plain_defaults(&self.json)?;
+            let others: Vec<String> = self.references.iter().map(|other| with_plain_defaults(&other.text)).collect::<Option<_>>()?;
+            let others: Vec<&str> = others.iter().map(String::as_str).collect();
+            let with_legal_names = || linked::parse_reworded(&own, &others, Leniency::Names).and_then(Result::ok);
+            linked::parse(&own, &others).ok().or_else(with_legal_names)
+        };
+        let written = (self.kind == SchemaKind::Avro).then(|| catch_unwind(with_defaults).ok().flatten()).flatten();
+        Ok(written.unwrap_or(whole))
     }
 
     /// The same, as `reader` wants it: of the message that it reads, where a schema holds several.
@@ -171,9 +178,9 @@ impl FetchedSchema {
             let references: Vec<&str> = texts.filter(|text| seen.insert(*text)).collect();
             return parse_writer_with_references(&self.json, &references, limits).map(|schema| (schema, None));
         }
-        let derived = foreign::derive(self.kind, &self.json, &self.references, limits, datum, &|name| {
-            reader.is_some_and(|reader| reader.wants(name))
-        })?;
+        let wanted = |name: &str| reader.is_some_and(|reader| reader.wants(name));
+        let reads = |name: &str| reader.is_none_or(|reader| reader.reads_field(name));
+        let derived = foreign::derive(self.kind, &self.json, &self.references, limits, datum, &wanted, &reads)?;
         Ok((derived.schema, Some(derived.transcoder)))
     }
 }

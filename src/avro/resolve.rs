@@ -13,6 +13,7 @@ use super::cell::Cell;
 use super::column_form::{kind, nullable};
 use super::default_value;
 use super::inspect::{Flattening, Inspector, Node};
+use super::lenient::legal;
 use super::limits::DatumLimits;
 use super::names::{Names, find_recursion, is_same_type};
 use super::schema::{ReaderSchema, SchemaFault, is_long, record_of};
@@ -264,7 +265,9 @@ fn feeding(writer: &[RecordField], reader: &[RecordField]) -> Vec<Option<usize>>
     let mut sources: Vec<Option<usize>> = reader.iter().map(|field| written(&field.name)).collect();
     for (column, field) in reader.iter().enumerate() {
         if sources[column].is_none() {
-            sources[column] = field.aliases.iter().filter_map(written).find(|at| !sources.contains(&Some(*at)));
+            // A writer's names are legal ones.
+            let aliases = field.aliases.iter().map(|alias| legal(alias));
+            sources[column] = aliases.filter_map(|alias| written(&alias)).find(|at| !sources.contains(&Some(*at)));
         }
     }
     sources

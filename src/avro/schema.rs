@@ -161,6 +161,12 @@ impl ReaderSchema {
         self.reads_type(full_name) && self.is_named_for(full_name)
     }
 
+    /// Whether a writer's field of this name is read, under its own name or an alias.
+    pub fn reads_field(&self, name: &str) -> bool {
+        let Schema::Record(record) = &self.avro else { return true };
+        record.fields.iter().any(|field| field.name == name || field.aliases.iter().any(|alias| legal(alias) == name))
+    }
+
     /// Identifies the effective schema with its defaults and logical types, as 16 hex digits.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint

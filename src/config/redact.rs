@@ -34,7 +34,7 @@ pub fn is_secret_key(key: &str) -> bool {
 
 /// Whether `<key>_file` may name a file that holds the setting: secrets, and addresses that may contain one.
 pub fn may_come_from_file(key: &str) -> bool {
-    is_secret_key(key) || matches!(key, "uri" | "url" | "user" | "username" | "sasl.username")
+    is_secret_key(key) || key.starts_with("sasl.") || matches!(key, "uri" | "url" | "user" | "username")
 }
 
 /// Replaces the password of every address `scheme://user:password@host` in `text`; user names stay.

@@ -234,7 +234,7 @@ mod tests {
         let plain = Transcoder::of(&schema, DatumLimits::default()).expect("a whole schema");
         let json_schema = json_schema_of(&schema).expect("every type has its like");
         let (limits, datum) = (SchemaLimits::default(), DatumLimits::default());
-        let derived = derive(SchemaKind::Json, &json_schema, &[], &limits, datum, &|_| true).expect("a usable schema");
+        let derived = derive(SchemaKind::Json, &json_schema, &[], &limits, datum, &|_| true, &|_| true).expect("a usable schema");
         let wrong = [(Wrong::Truncated, 0.1), (Wrong::MissingField, 0.1), (Wrong::WrongType, 0.1), (Wrong::NonFinite, 0.05)];
 
         for (wrong, value) in values(Format::Json, &wrong) {

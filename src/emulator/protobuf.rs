@@ -242,7 +242,7 @@ mod tests {
     use crate::avro::{DatumLimits, SchemaKind};
 
     fn derived(text: &str) -> Derived {
-        derive(SchemaKind::Protobuf, text, &[], &SchemaLimits::default(), DatumLimits::default(), &|_| false).expect("a schema")
+        derive(SchemaKind::Protobuf, text, &[], &SchemaLimits::default(), DatumLimits::default(), &|_| false, &|_| true).expect("a schema")
     }
 
     #[test]
@@ -319,8 +319,8 @@ mod tests {
             ("e".into(), Avro::Enum(0, "ZERO".into())),
             ("b".into(), Avro::Bytes(vec![1, 2])),
         ];
-        let derived =
-            derive(SchemaKind::Protobuf, TEXT, &[], &SchemaLimits::default(), DatumLimits::default(), &|_| false).expect("a schema");
+        let derived = derive(SchemaKind::Protobuf, TEXT, &[], &SchemaLimits::default(), DatumLimits::default(), &|_| false, &|_| true)
+            .expect("a schema");
         let (mut value, mut datum) = (Vec::new(), Vec::new());
 
         ProtobufWriter::of(TEXT).expect("a writer").write(&record, &mut value);

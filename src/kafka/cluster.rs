@@ -205,7 +205,7 @@ impl Broker for Cluster {
                 for key in BROKERS_OWN {
                     config.remove(key);
                 }
-                if let Some((key, _)) = self.settings.of_consumers().find(|(key, _)| BROKERS_OWN.contains(&key.as_str())) {
+                if let Some((key, _)) = self.settings.of_consumers().find(|(key, _)| BROKERS_OWN.contains(key)) {
                     tracing::warn!(key, "this property does nothing under group_protocol = \"consumer\": the broker decides");
                 }
                 config.set("group.protocol", "consumer");

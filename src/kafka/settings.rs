@@ -85,14 +85,41 @@ pub const RESERVED: [&str; 15] = [
     "plugin.library.paths",
 ];
 
+/// Other names that librdkafka has for properties. A client's configuration is no list: of two names of one property either might hold.
+///
+/// # Source
+/// librdkafka 2.12.1, `rdkafka_conf.c`.
+const OTHER_NAMES: [(&str, &str); 12] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("sasl.mechanism", "sasl.mechanisms"),
+    ("sasl.oauthbearer.client.credentials.client.id", "sasl.oauthbearer.client.id"),
+    ("sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.client.secret"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("message.send.max.retries", "retries"),
+    ("compression.codec", "compression.type"),
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+    ("request.required.acks", "acks"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("auto.commit.enable", "enable.auto.commit"),
+];
+
+fn own_name(key: &str) -> &str {
+    OTHER_NAMES.iter().find(|(other, _)| *other == key).map_or(key, |(_, own)| own)
+}
+
+fn by_own_names(properties: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    properties.iter().map(|(key, value)| (own_name(key), value.as_str()))
+}
+
 impl Settings {
-    /// Every property with where it stands.
+    /// Every property with where it stands, by its own name.
     fn placed(&self) -> Vec<(String, &str, &str)> {
         let mut all = Vec::new();
         for (place, properties) in
             [("kafka.properties", &self.properties), ("kafka.consumer", &self.consumer), ("kafka.producer", &self.producer)]
         {
-            all.extend(properties.iter().map(|(key, value)| (format!("{place}.\"{key}\""), key.as_str(), value.as_str())));
+            all.extend(properties.iter().map(|(key, value)| (format!("{place}.\"{key}\""), own_name(key), value.as_str())));
         }
         all
     }
@@ -123,13 +150,13 @@ impl Settings {
     }
 
     /// What is given for consumers; it holds instead of what Testudo presets.
-    pub fn of_consumers(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.properties.iter().chain(&self.consumer)
+    pub fn of_consumers(&self) -> impl Iterator<Item = (&str, &str)> {
+        by_own_names(&self.properties).chain(by_own_names(&self.consumer))
     }
 
     /// What is given for producers; it holds instead of what Testudo presets.
-    pub fn of_producers(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.properties.iter().chain(&self.producer)
+    pub fn of_producers(&self) -> impl Iterator<Item = (&str, &str)> {
+        by_own_names(&self.properties).chain(by_own_names(&self.producer))
     }
 
     /// How long a member of a group that has ended counts, where it is not the broker that decides.
@@ -143,7 +170,7 @@ impl Settings {
     pub fn client(&self, client_id: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("client.id", client_id);
-        for (key, value) in &self.properties {
+        for (key, value) in by_own_names(&self.properties) {
             config.set(key, value);
         }
         config
@@ -176,6 +203,17 @@ mod tests {
         let told = |place: &str| format!("{place}: it follows engine.transaction_timeout_ms, set that");
         assert_eq!(refused("socket.timeout.ms", "socket.timeout.ms"), [told("kafka.producer.\"socket.timeout.ms\"")]);
         assert_eq!(refused("message.timeout.ms", "linger.ms"), [told("kafka.properties.\"message.timeout.ms\"")]);
+        assert_eq!(refused("delivery.timeout.ms", "linger.ms"), [told("kafka.properties.\"delivery.timeout.ms\"")]);
+    }
+
+    #[test]
+    fn a_property_holds_under_each_of_its_names() {
+        let consumer = BTreeMap::from([("max.partition.fetch.bytes".to_owned(), "1000".to_owned())]);
+        let producer = BTreeMap::from([("compression.codec".to_owned(), "zstd".to_owned())]);
+        let settings = Settings { consumer, producer, ..Settings::default() };
+
+        assert_eq!(settings.of_consumers().collect::<Vec<_>>(), [("fetch.message.max.bytes", "1000")]);
+        assert_eq!(settings.of_producers().collect::<Vec<_>>(), [("compression.type", "zstd")]);
     }
 
     #[test]

@@ -137,8 +137,18 @@ fn client_fault(uri: &str, error: &mongodb::error::Error) -> ClientFault {
     let words = scrub(uri, &error.kind.to_string());
     match &*error.kind {
         ErrorKind::DnsResolve { .. } => ClientFault::LookUp(words),
+        _ if quotes_credentials(uri, &words) => {
+            ClientFault::Uri("a part of it makes no sense; in user and password / ? # [ ] @ : and % are written percent-encoded".into())
+        }
         _ => ClientFault::Uri(words),
     }
+}
+
+/// Whether words repeat a part of what may be a user's name or password, wherever a sign that stands in it has cut it.
+fn quotes_credentials(uri: &str, words: &str) -> bool {
+    let (_, rest) = uri.split_once("://").unwrap_or(("", uri));
+    let (before, _) = rest.rsplit_once('@').or_else(|| rest.split_once('?')).unwrap_or((rest, ""));
+    before.split(['/', '?', '#', '[', ']', '@', ':', '%', ',']).any(|part| part.len() > 2 && words.contains(part))
 }
 
 fn password_of(uri: &str) -> Option<&str> {
@@ -212,5 +222,27 @@ mod tests {
         for text in shown {
             assert!(!text.contains("s3cr3t-marker"), "{text}");
         }
+    }
+
+    /// C133: what is no URI may still hold a password, and the driver repeats the part that it does not understand.
+    #[test]
+    fn a_connection_string_that_is_none_is_told_without_its_parts() {
+        let told = |uri: &str| toml::from_str::<Settings>(&format!("uri = \"{uri}\"")).expect("a text").faults().join("; ");
+
+        for uri in [
+            "mongodb://zoo:s3cr3t?marker@db:27017/",
+            "mongodb://zoo:s3cr3t/marker@db",
+            "mongodb://zoo:s3cr3tmarker",
+            "mongodb://zoo:s3%c%@db",
+        ] {
+            let told = told(uri);
+            assert!(!told.is_empty() && !told.contains("s3c") && !told.contains("marker"), "{uri}: {told}");
+        }
+        assert!(
+            told("mongodb://zoo:pw@db/?retryWrites=maybe").contains("retrywrites"),
+            "{}",
+            told("mongodb://zoo:pw@db/?retryWrites=maybe")
+        );
+        assert_eq!(told("mongodb://zoo:pw@db:27017/?replicaSet=rs0"), "");
     }
 }

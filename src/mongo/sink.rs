@@ -142,7 +142,6 @@ impl Sink {
             self.wait(pause);
         }
         self.shared.health.retire();
-        self.shared.lag(None);
         tracing::info!(collection = self.target.collection, "sink ended");
     }
 
@@ -157,6 +156,7 @@ impl Sink {
     fn serve(&mut self) -> Result<(), SinkFault> {
         let served = catch_unwind(AssertUnwindSafe(|| self.take_part()));
         self.shared.released_all();
+        self.shared.lag(None);
         served.unwrap_or_else(|panic| {
             self.rows.forget();
             Err(SinkFault::Panicked(panic_text(&*panic)))
@@ -304,11 +304,8 @@ impl<'s> Session<'s> {
             self.uncommitted.remove(partition);
             self.sink.shared.released(partition);
         }
-        self.intake.release(partitions)?;
-        if self.intake.owned().is_empty() {
-            self.sink.shared.lag(None);
-        }
-        Ok(())
+        self.measure_at = Deadline::after(&*self.sink.around.clock, Duration::ZERO);
+        Ok(self.intake.release(partitions)?)
     }
 
     /// Looks again at records that waited for their schema.
@@ -468,8 +465,10 @@ impl<'s> Session<'s> {
         };
         // The first question without an answer ends the round: a broker that is away would cost its time for each partition.
         let lags: Option<Vec<u64>> = self.intake.owned().iter().map(behind).collect();
-        if let Some(lags) = lags.filter(|lags| !lags.is_empty()) {
-            self.sink.shared.lag(Some(lags.into_iter().sum()));
+        match lags.as_deref() {
+            Some([]) => self.sink.shared.lag(None),
+            Some(lags) => self.sink.shared.lag(Some(lags.iter().sum())),
+            None => {}
         }
         self.measure_at = Deadline::after(&*self.sink.around.clock, MEASURE_EVERY);
     }

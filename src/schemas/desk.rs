@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -395,12 +396,18 @@ impl<T: Topics> Desk<T> {
 
 fn judged(met: &Met, tenant: &Tenant) -> Judgement {
     match &met.found {
-        Ok(fetched) => judge_fetched(fetched, &SchemaLimits::default(), tenant, met.source),
-        Err(why) => {
-            let reason = Finding { field: String::new(), column: None, text: why.clone(), used_by: Vec::new() };
-            Judgement { verdict: Readability::Unreadable, reasons: vec![reason], changes: Vec::new() }
+        Ok(fetched) => {
+            // A stranger's text: what fails over it must not keep all others from their verdicts.
+            let judged = catch_unwind(AssertUnwindSafe(|| judge_fetched(fetched, &SchemaLimits::default(), tenant, met.source)));
+            judged.unwrap_or_else(|_| unreadable("judging it fails; the log says how"))
         }
+        Err(why) => unreadable(why),
     }
+}
+
+fn unreadable(why: &str) -> Judgement {
+    let reason = Finding { field: String::new(), column: None, text: why.to_owned(), used_by: Vec::new() };
+    Judgement { verdict: Readability::Unreadable, reasons: vec![reason], changes: Vec::new() }
 }
 
 /// As many findings as a verdict keeps: with all of them a record may be larger than a producer takes.

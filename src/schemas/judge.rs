@@ -12,6 +12,7 @@ use datafusion_physical_expr::utils::collect_columns;
 use serde::{Deserialize, Serialize};
 
 use crate::avro::gate::check_kind;
+use crate::avro::lenient::as_written;
 use crate::avro::registry::FetchedSchema;
 use crate::avro::resolve::{ColumnAccount, Origin, account};
 use crate::avro::{SchemaFault, SchemaLimits, check_readable};
@@ -87,6 +88,14 @@ impl fmt::Display for Finding {
 /// Judges a schema as it was fetched, or as it stands in a file that is not registered yet: its bounds first, then [`judge`].
 /// Panics when the tenant has no such source.
 pub fn judge_fetched(fetched: &FetchedSchema, limits: &SchemaLimits, tenant: &Tenant, source: usize) -> Judgement {
+    let mut judgement = judge_reworded(fetched, limits, tenant, source);
+    for finding in judgement.reasons.iter_mut().chain(&mut judgement.changes) {
+        (finding.field, finding.text) = (as_written(&finding.field), as_written(&finding.text));
+    }
+    judgement
+}
+
+fn judge_reworded(fetched: &FetchedSchema, limits: &SchemaLimits, tenant: &Tenant, source: usize) -> Judgement {
     let declared = tenant.sources[source].format.schemas().unwrap_or_default();
     if let Err(why) = check_kind(fetched.kind, declared) {
         return Judgement::unreadable(vec![whole(why)], Vec::new());

@@ -82,17 +82,33 @@ fn hostile_schemas_are_judged_within_a_second() {
     let nested = (0..43).fold(r#""int""#.to_owned(), |below, _| format!(r#"[{{"type":"array","items":{below}}},"null"]"#));
     let default = format!("{}1{}", "[".repeat(43), "]".repeat(43));
     let odd = r#"{"type":"array","items":"double","precision":0.01}"#;
-    let chain = |links: usize| {
-        let link =
-            |at: usize| record(&format!("C{at}"), &if at == 0 { String::new() } else { format!(r#"{{"name":"x","type":"C{}"}}"#, at - 1) });
-        many(links, &link)
+    let site = |branches: &str| {
+        let many_types = format!(r#"{{"name":"site","type":["string",{branches}]}}"#);
+        SAME.replace(r#"{"name":"site","type":"string"}"#, &many_types)
     };
+    let chain = |by_alias: bool| {
+        let name = if by_alias { "A" } else { "C" };
+        many(4_900, &|at| {
+            let fields = if at == 0 { String::new() } else { format!(r#"{{"name":"x","type":"{name}{}"}}"#, at - 1) };
+            format!(r#"{{"type":"record","name":"C{at}","aliases":["A{at}"],"fields":[{fields}]}}"#)
+        })
+    };
+    // Small types that call themselves as links of the chain do.
+    let decoy = |at: usize| format!(r#"{{"type":"record","name":"D{at}","aliases":["C{at}"],"fields":[]}}"#);
+    let decoys = many(4_900, &|at| {
+        let fields = if at == 0 { String::new() } else { format!(r#"{{"name":"x","type":"C{}"}}"#, at - 1) };
+        let link = record(&format!("C{at}"), &fields);
+        if at % 150 == 149 { format!("{link},{}", decoy(at)) } else { link }
+    });
     let hostile = [
         ("default of unions", record("Reading", &format!(r#"{{"name":"d","type":{nested},"default":{default}}}"#))),
         ("default of nothing", record("Reading", &format!(r#"{{"name":"d","type":{odd},"default":null}}"#))),
         ("no record", odd.into()),
         ("size", r#"{"type":"fixed","name":"F","size":9223372036854775808}"#.into()),
-        ("chain", record("Reading", &format!(r#"{{"name":"u","type":["string",{}]}},{{"name":"z","type":"C4899"}}"#, chain(4_900)))),
+        // The field that is read is not looked into: the chain is met from its far end.
+        ("chain", record("Reading", &format!(r#"{},{{"name":"z","type":"C4899"}}"#, site(&chain(false))))),
+        ("chain with decoys", record("Reading", &format!(r#"{},{{"name":"z","type":"C4899"}}"#, site(&decoys)))),
+        ("chain by aliases", record("Reading", &format!(r#"{},{{"name":"z","type":"A4899"}}"#, site(&chain(true))))),
         (
             "symbols",
             record(

@@ -221,7 +221,7 @@ impl Running {
         let mut pause = PAUSE_FIRST;
         let mut is_failing = false;
         while !self.stop.load(Ordering::Relaxed) {
-            // Verdicts that stand on what a stranger registered: a panic over one is tried again and told, it does not end all others.
+            // A panic is told and tried again; the thread's end would go unseen.
             let turned = catch_unwind(AssertUnwindSafe(|| self.desk.turn(TURN_WAIT)));
             let panicked = |panic: Box<dyn Any + Send>| Failure::new(Reaction::Retry, "judge schemas", panic_text(&*panic));
             match turned.unwrap_or_else(|panic| Err(panicked(panic))) {

@@ -61,32 +61,31 @@ impl Retrieve for Library {
     }
 }
 
-/// By name or by `$id`, as it stands or behind a base.
+/// By `$id` or by name, as it stands, or else behind a base: what has most of it in common, the first of several.
 fn find(library: &Documents, uri: &str) -> Option<usize> {
     let bare = |text: &str| text.trim_end_matches('#').to_owned();
     let uri = bare(uri);
-    let known: Vec<(String, String)> = library
-        .iter()
-        .map(|(name, json)| {
-            let id = json.get("$id").and_then(Value::as_str).or(json.get("id").and_then(Value::as_str)).map(bare).unwrap_or_default();
-            (id, bare(name))
-        })
-        .collect();
-    let exact = |which: fn(&(String, String)) -> &String| known.iter().position(|both| *which(both) == uri);
-    // Behind a base: what has most of it in common, the first of several.
-    let in_common =
-        |(id, name): &(String, String)| match (!name.is_empty() && uri.ends_with(&format!("/{name}")), id.ends_with(&format!("/{uri}"))) {
-            (true, _) => name.len(),
-            (false, is_end_of_id) => {
-                if is_end_of_id {
-                    uri.len()
-                } else {
-                    0
-                }
-            }
+    let mut best = None;
+    let mut most = 0;
+    for (at, (name, json)) in library.iter().enumerate() {
+        let id = json.get("$id").and_then(Value::as_str).or(json.get("id").and_then(Value::as_str)).map(bare).unwrap_or_default();
+        let name = bare(name);
+        let in_common = if uri == id {
+            usize::MAX
+        } else if uri == name {
+            usize::MAX - 1
+        } else if !name.is_empty() && uri.ends_with(&format!("/{name}")) {
+            name.len()
+        } else if id.ends_with(&format!("/{uri}")) {
+            uri.len()
+        } else {
+            0
         };
-    let longest = || (0..known.len()).rev().max_by_key(|at| in_common(&known[*at])).filter(|at| in_common(&known[*at]) > 0);
-    exact(|both| &both.0).or_else(|| exact(|both| &both.1)).or_else(longest)
+        if in_common > most {
+            (best, most) = (Some(at), in_common);
+        }
+    }
+    best
 }
 
 /// Replaces references by what they lead to.

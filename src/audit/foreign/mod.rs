@@ -31,11 +31,17 @@ pub trait Foreign {
 }
 
 /// What a writer schema of another kind says in Avro's words, and what reads its records; none where it cannot be used. Of several messages
-/// in a Protobuf file it is the one that is wanted.
-pub fn of(kind: SchemaKind, text: &str, references: &[Reference], wanted: &dyn Fn(&str) -> bool) -> Option<(Shape, Box<dyn Foreign>)> {
+/// in a Protobuf file it is the one that is wanted; what stands in fields that nobody `reads` does not count.
+pub fn of(
+    kind: SchemaKind,
+    text: &str,
+    references: &[Reference],
+    wanted: &dyn Fn(&str) -> bool,
+    reads: &dyn Fn(&str) -> bool,
+) -> Option<(Shape, Box<dyn Foreign>)> {
     match kind {
         SchemaKind::Avro => None,
         SchemaKind::Json => json_schema::of(text, references),
-        SchemaKind::Protobuf => protobuf::of(text, references, wanted),
+        SchemaKind::Protobuf => protobuf::of(text, references, wanted, reads),
     }
 }

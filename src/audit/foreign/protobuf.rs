@@ -18,7 +18,12 @@ use crate::avro::{Reference, SchemaLimits};
 const LEVELS_MAX: usize = 96;
 
 /// What a Protobuf file says in Avro's words, and what reads its records: those of the first message that is wanted, or else of the first.
-pub fn of(text: &str, references: &[Reference], wanted: &dyn Fn(&str) -> bool) -> Option<(Shape, Box<dyn Foreign>)> {
+pub fn of(
+    text: &str,
+    references: &[Reference],
+    wanted: &dyn Fn(&str) -> bool,
+    reads: &dyn Fn(&str) -> bool,
+) -> Option<(Shape, Box<dyn Foreign>)> {
     let file = compile(text, references, &SchemaLimits::default()).ok()?;
     let messages = with_indexes(&file.messages().collect::<Vec<_>>(), &[]);
     let (indexes, message) = messages.iter().find(|(_, message)| wanted(message.full_name())).or(messages.first())?;
@@ -27,7 +32,8 @@ pub fn of(text: &str, references: &[Reference], wanted: &dyn Fn(&str) -> bool) -
     let message = pool.get_message_by_name(message.full_name())?;
     let unwanted: HashSet<Vec<u32>> =
         messages.iter().filter(|(other, found)| other != indexes && !wanted(found.full_name())).map(|(other, _)| other.clone()).collect();
-    let reading = Reading { maps, message, indexes: indexes.clone(), unwanted };
+    let unread: HashSet<String> = message.fields().map(|field| field.name().to_owned()).filter(|name| !reads(name)).collect();
+    let reading = Reading { maps, message, indexes: indexes.clone(), unwanted, unread };
     let mut written = Written::default();
     let json = reading.record(&reading.message, 0, &mut written)?;
     let is_bare = |name: &str| written.0.contains_key(name);
@@ -87,6 +93,8 @@ struct Reading {
     indexes: Vec<u32>,
     /// Indexes of the messages that the source has nothing to do with.
     unwanted: HashSet<Vec<u32>>,
+    /// Fields of the record that the source does not read.
+    unread: HashSet<String>,
 }
 
 impl Foreign for Reading {
@@ -109,7 +117,7 @@ impl Reading {
             return Err(if self.unwanted.contains(indexes) { super::OTHER_MESSAGE } else { Malformed("of a message that is not read") });
         }
         let message = DynamicMessage::decode(self.message.clone(), body).map_err(|_| Malformed("not a Protobuf message"))?;
-        let datum = self.message_datum(&message)?;
+        let datum = self.record_datum(&message)?;
         if size::is_within(&datum, body.len()) { Ok(datum) } else { Err(Malformed("too much")) }
     }
 }
@@ -234,6 +242,16 @@ impl Reading {
                 None => return self.record(message, level, written),
             },
         })
+    }
+
+    /// A whole record: what nobody reads is as if it were not there, where it may be absent.
+    fn record_datum(&self, record: &DynamicMessage) -> Result<Datum, Malformed> {
+        let nothing = DynamicMessage::new(record.descriptor());
+        let datum = |field: FieldDescriptor| match self.unread.contains(field.name()) {
+            true => self.field_datum(&nothing, &field).or_else(|_| self.field_datum(record, &field)),
+            false => self.field_datum(record, &field),
+        };
+        Ok(Datum::Record(fields_of(&record.descriptor()).into_iter().map(datum).collect::<Result<_, _>>()?))
     }
 
     fn message_datum(&self, message: &DynamicMessage) -> Result<Datum, Malformed> {

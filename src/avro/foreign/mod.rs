@@ -123,7 +123,8 @@ impl std::error::Error for TranscodeFault {}
 pub const OTHER_MESSAGE: &str = "other-message";
 
 /// Derives the Avro schema of a JSON Schema or Protobuf file, and what transcodes its records. A Protobuf file may hold several messages:
-/// the one that is `wanted`, by its full name, is taken, or else the first.
+/// the one that is `wanted`, by its full name, is taken, or else the first. Of its fields, those that the source does not read, and that may
+/// be absent, only have to be well-formed.
 ///
 /// # Errors
 /// [`SchemaFault`] when a bound is exceeded, the text is none of its kind, or it has something without equal in Avro, with the place.
@@ -135,10 +136,11 @@ pub fn derive(
     limits: &SchemaLimits,
     datum: DatumLimits,
     wanted: &dyn Fn(&str) -> bool,
+    reads: &dyn Fn(&str) -> bool,
 ) -> Result<Derived, SchemaFault> {
     match kind {
         SchemaKind::Avro => Err(SchemaFault::Invalid("an Avro schema needs no other".into())),
         SchemaKind::Json => json_schema::derive(text, references, limits, datum),
-        SchemaKind::Protobuf => protobuf::derive(text, references, limits, datum, wanted),
+        SchemaKind::Protobuf => protobuf::derive(text, references, limits, datum, wanted, reads),
     }
 }

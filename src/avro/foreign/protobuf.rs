@@ -38,7 +38,8 @@ const WRONG_MESSAGE: &str = "wrong-message";
 
 type Walked<T> = Result<T, Box<Fault>>;
 
-/// Derives the Avro schema of a Protobuf file's message: of the first that is `wanted` by its full name, or else of the first.
+/// Derives the Avro schema of a Protobuf file's message: of the first that is `wanted` by its full name, or else of the first. `reads` says
+/// which of its fields are read.
 ///
 /// # Errors
 /// As [`super::derive`].
@@ -48,12 +49,13 @@ pub fn derive(
     limits: &SchemaLimits,
     datum: DatumLimits,
     wanted: &dyn Fn(&str) -> bool,
+    reads: &dyn Fn(&str) -> bool,
 ) -> Result<Derived, SchemaFault> {
     let file = compile(text, references, limits)?;
     let messages = messages_of(&file);
     let chosen = messages.iter().find(|(_, message)| wanted(message.full_name())).or(messages.first());
     let Some((indexes, message)) = chosen else { return Err(fault("", "it has no message: a record is one".into())) };
-    let plan = Plan::of(message);
+    let plan = Plan::of(message, reads);
     let schema = schema::of(&plan, limits)?;
     let others = messages.iter().filter(|(other, _)| other != indexes).map(|(indexes, other)| {
         let name = other.full_name().to_owned();

@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow};
 use serde_json::Value;
 
 use super::registered::{Registered, failed, registry};
+use crate::avro::lenient::as_written;
 use crate::avro::registry::FetchedSchema;
 use crate::avro::{SchemaId, SchemaKind, SchemaLimits};
 use crate::cli::exit::{Exit, WithExit};
@@ -42,7 +43,7 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let from = runtime.block_on(look_up(&args.from, &mut registered))?;
     let to = runtime.block_on(look_up(&args.to, &mut registered))?;
     println!("{} → {}", args.from, args.to);
-    print!("{}", differences(&fields_of(&args.from, &from)?, &fields_of(&args.to, &to)?));
+    print!("{}", as_written(&differences(&fields_of(&args.from, &from)?, &fields_of(&args.to, &to)?)));
     Ok(())
 }
 
@@ -226,6 +227,18 @@ mod tests {
         + `amount`: decimal(8, 2) in bytes, default "\u0000"
         2 fields alike
         "#);
+    }
+
+    /// Defaults are seen also where names have to be put in other words.
+    #[test]
+    fn a_default_that_changed_is_told_whatever_the_names_are() {
+        let of = |namespace: &str, default: u8| {
+            fields(&format!(
+                r#"{{"type":"record","name":"R","namespace":"{namespace}","fields":[{{"name":"a","type":"int","default":{default}}}]}}"#
+            ))
+        };
+        assert_eq!(differences(&of("com.acme.Outer$", 5), &of("com.acme.Outer$", 6)), "~ `a`: default 5 → 6\n0 fields alike\n");
+        assert_eq!(differences(&of("com.acme.Outer", 5), &of("com.acme.Outer$", 5)), "1 fields alike\n");
     }
 
     #[test]

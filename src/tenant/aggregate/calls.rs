@@ -103,7 +103,7 @@ impl<'c> Calls<'c> {
         }
         let filter = match filter {
             None => None,
-            Some(condition) => Some(must_be_boolean(self.compiler.finish(sql, (**condition).clone(), &self.schema)?)?),
+            Some(condition) => Some(must_be_boolean(self.compiler.finish_coerced(sql, (**condition).clone(), &self.schema)?)?),
         };
         let from = self.state.len();
         self.add_state(&function).map_err(faulty)?;

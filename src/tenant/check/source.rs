@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use super::sql;
 use crate::avro::ReaderSchema;
 use crate::avro::encode::avro_name;
+use crate::avro::lenient::{as_written, legal};
 use crate::kafka::partitioner::Partitioner;
 use crate::tenant::columns;
 use crate::tenant::expression::types::sql_type;
@@ -139,14 +140,14 @@ fn records(raw: &RawSource, reader: &ReaderSchema, findings: &mut Findings) -> V
             .help(format!("add {}.subject = \"record\" or \"topic-record\", as the producers have it, or drop `records`", raw.name.key));
     }
     for record in &raw.records {
-        if !reader.is_named_for(&record.value) {
+        if !reader.is_named_for(&legal(&record.value)) {
             findings
                 .fault(
                     record,
                     format!(
                         "records of type `{}` can never be read with the reader schema, which is `{}`",
                         record.value,
-                        reader.full_name()
+                        as_written(&reader.full_name())
                     ),
                 )
                 .help("give the reader schema the other name as an alias, or declare a source of its own for it");

@@ -61,7 +61,9 @@ pub fn widen_divisions(expression: Expr, schema: &DFSchema) -> Result<Expr> {
         let (DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2), of @ DataType::Decimal128(_, scale)) = types else {
             return Ok(Transformed::no(node));
         };
-        if i16::from(p1) + i16::from(scale) - i16::from(s1) + i16::from(s2) <= i16::from(DECIMAL128_MAX_PRECISION) {
+        // A quotient of more than 38 digits behind the point is cut there, which the way back from 256 bits would round.
+        let is_whole = i16::from(scale) == i16::from(s1) + 4;
+        if !is_whole || i16::from(p1) + 4 + i16::from(s2) <= i16::from(DECIMAL128_MAX_PRECISION) {
             return Ok(Transformed::no(node));
         }
         let wide = |side: &Expr, precision, scale| Box::new(cast(side.clone(), DataType::Decimal256(precision, scale)));

@@ -25,7 +25,7 @@ use super::{Expression, arithmetic, differences, guarded, literals, samples};
 /// Longest text of an expression in bytes.
 const SQL_BYTES_MAX: usize = 16 << 10;
 /// Most operators within operators: planning recurses over them, and so does each evaluation.
-const DEPTH_MAX: usize = 128;
+const DEPTH_MAX: usize = 256;
 /// Parsing and planning take some 20 KB for each of them.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -94,11 +94,6 @@ impl Compiler {
             .map_err(|error| ExpressionFault::of_engine(sql, &error))
     }
 
-    /// Fits constants, coerces types, folds constants.
-    fn settle(&self, sql: &str, planned: Expr, schema: &DFSchemaRef) -> Result<Expr, ExpressionFault> {
-        self.simplified(sql, self.coerced(sql, planned, schema)?, schema)
-    }
-
     /// Fits constants and coerces types. What the simplifier may not touch is hidden from it.
     pub(in crate::tenant) fn coerced(&self, sql: &str, planned: Expr, schema: &DFSchemaRef) -> Result<Expr, ExpressionFault> {
         let simplifier = self.simplifier(schema);
@@ -107,6 +102,7 @@ impl Compiler {
             .and_then(guarded::hide)
             .and_then(|fitted| simplifier.coerce(fitted, schema))
             .and_then(arithmetic::fold_constants)
+            .and_then(|coerced| differences::must_be_fitted(coerced, schema))
             .map_err(|error| ExpressionFault::of_engine(sql, &error))
     }
 
@@ -127,8 +123,14 @@ impl Compiler {
 
     /// Compiles a logical expression; its values are of a plain type.
     pub(in crate::tenant) fn finish(&self, sql: &str, planned: Expr, schema: &DFSchemaRef) -> Result<Expression, ExpressionFault> {
+        let coerced = self.coerced(sql, planned, schema)?;
+        self.finish_coerced(sql, coerced, schema)
+    }
+
+    /// The same of what is coerced already: twice, the casts of the first time would be the tenant's.
+    pub(in crate::tenant) fn finish_coerced(&self, sql: &str, coerced: Expr, schema: &DFSchemaRef) -> Result<Expression, ExpressionFault> {
         let faulty = |error| ExpressionFault::of_engine(sql, &error);
-        let settled = self.settle(sql, planned, schema)?;
+        let settled = self.simplified(sql, coerced, schema)?;
         let of = settled.get_type(schema.as_ref()).map_err(faulty)?;
         let settled = settled.cast_to(&plain_type(&of), schema.as_ref()).map_err(faulty)?;
         let used = settled.column_refs();
@@ -201,14 +203,15 @@ struct Depth {
 impl Visitor for Depth {
     type Break = ();
 
-    fn pre_visit_expr(&mut self, _: &ast::Expr) -> ControlFlow<()> {
-        self.open += 1;
+    fn pre_visit_expr(&mut self, expression: &ast::Expr) -> ControlFlow<()> {
+        // Parentheses say where an operator stands, they are none.
+        self.open += usize::from(!matches!(expression, ast::Expr::Nested(_)));
         self.deepest = self.deepest.max(self.open);
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, _: &ast::Expr) -> ControlFlow<()> {
-        self.open -= 1;
+    fn post_visit_expr(&mut self, expression: &ast::Expr) -> ControlFlow<()> {
+        self.open -= usize::from(!matches!(expression, ast::Expr::Nested(_)));
         ControlFlow::Continue(())
     }
 }

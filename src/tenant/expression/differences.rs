@@ -5,7 +5,7 @@
 //! - `EXTRACT(epoch FROM a - b)` drops what is below a second once there are two, and finer parts wrap around: refused.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
-use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion_expr::expr::InList;
 use datafusion_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable};
@@ -22,6 +22,26 @@ const DAY_NS: i128 = 86_400_000_000_000;
 pub fn fit(expression: Expr, schema: &DFSchema, simplifier: &ExprSimplifier) -> Result<Expr> {
     let fitting = Fitting { schema, simplifier };
     expression.transform_up(|node| fitting.node(node)).data()
+}
+
+/// The coerced expression, if nothing is left in it that brings a difference and an interval together.
+///
+/// # Errors
+/// A difference that is made an interval.
+pub fn must_be_fitted(coerced: Expr, schema: &DFSchema) -> Result<Expr> {
+    coerced.apply(|node| match node {
+        Expr::Cast(cast)
+            if matches!(cast.field.data_type(), DataType::Interval(_))
+                && matches!(cast.expr.get_type(schema), Ok(DataType::Duration(_))) =>
+        {
+            plan_err!(
+                "a difference of instants is compared with constant intervals only: write one comparison for each, or compare seconds, \
+                 date_part('epoch', a) - date_part('epoch', b)"
+            )
+        }
+        _ => Ok(TreeNodeRecursion::Continue),
+    })?;
+    Ok(coerced)
 }
 
 struct Fitting<'s> {

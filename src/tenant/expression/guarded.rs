@@ -63,12 +63,12 @@ pub fn reveal(expression: Expr) -> Result<Expr> {
 
 fn hide_node(node: Expr) -> Transformed<Expr> {
     match node {
-        cast @ (Expr::Cast(_) | Expr::TryCast(_)) if cast.any_column_refs() => Transformed::yes(KEPT.call(vec![cast])),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_match(op) && has_backslash(&right) => {
+        cast if is_cast(&cast) && cast.any_column_refs() => Transformed::yes(KEPT.call(vec![cast])),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_match(op) && may_have_backslash(&right) => {
             Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(left, op, Box::new(KEPT.call(vec![*right])))))
         }
         Expr::ScalarFunction(ScalarFunction { func, mut args })
-            if func.name() == "regexp_like" && args.get(1).is_some_and(has_backslash) =>
+            if func.name() == "regexp_like" && args.get(1).is_some_and(may_have_backslash) =>
         {
             args[1] = KEPT.call(vec![args[1].clone()]);
             Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(func, args)))
@@ -81,6 +81,22 @@ fn is_match(op: Operator) -> bool {
     matches!(op, Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch)
 }
 
-fn has_backslash(pattern: &Expr) -> bool {
-    matches!(pattern, Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) if text.contains('\\'))
+/// Casts, and functions that become one.
+fn is_cast(node: &Expr) -> bool {
+    const BECOME_ONE: [&str; 4] = ["arrow_cast", "arrow_try_cast", "cast_to_type", "try_cast_to_type"];
+    match node {
+        Expr::Cast(_) | Expr::TryCast(_) => true,
+        Expr::ScalarFunction(call) => BECOME_ONE.contains(&call.name()),
+        _ => false,
+    }
+}
+
+/// Whether a pattern has one, or is computed and may: what names a column may still come to a constant.
+fn may_have_backslash(pattern: &Expr) -> bool {
+    match pattern {
+        Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => {
+            text.contains('\\')
+        }
+        other => !matches!(other, Expr::Column(_)),
+    }
 }

@@ -7,6 +7,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Schema};
 
+use super::compiler::on_a_large_stack;
 use super::{Compiler, ExpressionFault};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -64,6 +65,8 @@ fn a_cast_is_made_before_the_comparison() {
         ("CAST(l AS INT) > 5", [None, F, T]),
         ("TRY_CAST(l AS INT) > 5", [None, F, T]),
         ("CAST(at AS TIMESTAMP(6)) >= '1970-01-01T00:00:00.0015Z'", [F, T, T]),
+        ("arrow_cast(amount, 'Int64') = 8", [T, F, F]),
+        ("arrow_cast(l, 'Int32') > 5", [None, F, T]),
         ("local AT TIME ZONE 'Europe/Helsinki' >= '1970-01-01T00:00:00Z'", [F, T, T]),
         ("local AT TIME ZONE 'Europe/Helsinki' BETWEEN '1970-01-01T00:00:00Z' AND '1970-01-01T00:30:00Z'", [F, T, F]),
     ]);
@@ -85,6 +88,9 @@ fn a_difference_of_instants_is_compared_with_its_length() {
         ("at - start > INTERVAL '1 month'", "a month has no fixed length"),
         ("date_part('epoch', at - start)", "take the difference of parts"),
         ("EXTRACT(millisecond FROM at - start)", "take the difference of parts"),
+        ("at - start > CASE WHEN l > 5 THEN INTERVAL '2 days' ELSE INTERVAL '1 day' END", "constant intervals only"),
+        ("coalesce(at - start, INTERVAL '0 hours') > INTERVAL '1 day'", "constant intervals only"),
+        ("CASE at - start WHEN INTERVAL '1 day' THEN 1 ELSE 2 END", "constant intervals only"),
     ] {
         assert!(fault(sql).message.contains(why), "{sql}: {}", fault(sql).message);
     }
@@ -113,6 +119,8 @@ fn a_backslash_in_a_pattern_is_one() {
         (r"regexp_like(name, '^CORP\\')", [T, F, F]),
         (r"name ~ '^CORP\\[a-c]'", [T, F, F]),
         ("name ~ '^CORP'", [T, T, F]),
+        (r"name ~ ('^CORP' || '\\')", [T, F, F]),
+        ("name ~ concat('^CORP', chr(92), chr(92))", [T, F, F]),
     ]);
 }
 
@@ -136,18 +144,28 @@ fn an_expression_has_a_bounded_depth() {
     let sum = |terms: usize| format!("{} > 1", vec!["l"; terms].join(" + "));
     let any = |terms: usize| vec!["name = 'x'"; terms].join(" OR ");
     for sql in [sum(450), sum(4_000), any(1_000), format!("{}l > 1", "- ".repeat(5_000))] {
-        let message = super::compiler::on_a_large_stack(|| fault(&sql).message);
+        let message = on_a_large_stack(|| fault(&sql).message);
         assert!(message.contains("are allowed") || message.contains("ecursion"), "{message}");
     }
-    super::compiler::on_a_large_stack(|| {
-        assert_eq!(met(&sum(100)), [T, T, T]);
-        assert_eq!(met(&any(100)), [F, F, F]);
-    });
+    let rows = rows();
+    let pairs: Vec<String> = (0..120).map(|number| format!("l <> {number} OR amount > {number}")).collect();
+    let brackets = format!("{}l{} > 1", "(".repeat(30), " + 1)".repeat(30));
+    for sql in [sum(250), pairs.join(" OR "), brackets] {
+        let condition = on_a_large_stack(|| Compiler::new().condition(&sql, &rows.schema())).expect("deep, and allowed");
+        // Here a stack is as large as a worker's.
+        assert_eq!(condition.evaluate_rows(&rows).values.as_boolean().true_count(), 3, "{sql}");
+    }
 }
 
 #[test]
 fn what_costs_the_product_of_two_lengths_takes_short_texts() {
-    for sql in ["levenshtein(name, note)", "levenshtein(name, 'x')", "levenshtein(left(name, 2000), 'x')"] {
+    for sql in [
+        "levenshtein(left(name, -1), left(note, -1))",
+        "levenshtein(left(name, -l), 'x')",
+        "levenshtein(name, note)",
+        "levenshtein(name, 'x')",
+        "levenshtein(left(name, 2000), 'x')",
+    ] {
         assert!(fault(sql).message.contains("cut both"), "{sql}");
     }
     must_be(&[("levenshtein(left(name, 100), 'left') = 0", [F, F, T]), ("levenshtein(substr(name, 1, 4), right(name, 4)) = 0", [F, F, T])]);

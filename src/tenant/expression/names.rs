@@ -283,9 +283,9 @@ fn longer(name: &str, list: &FunctionArgumentList) -> u64 {
     }
 }
 
-/// Whether a text is short whatever the record is: one in quotes, or one that is cut.
+/// Whether a text is short whatever the record is: one in quotes, or one that is cut. `left(name, -1)` cuts off one character only.
 fn is_short(argument: &FunctionArg) -> bool {
-    let is_within = |length: Option<u64>| length.is_some_and(|length| length <= COMPARED_MAX);
+    let is_within = |length: Option<u64>| length.is_some_and(|length| (1..=COMPARED_MAX).contains(&length));
     match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(call))) => match (function_name(call).as_str(), &call.args) {
             ("left" | "right", FunctionArguments::List(list)) => is_within(list.args.get(1).and_then(whole_number)),
@@ -295,7 +295,7 @@ fn is_short(argument: &FunctionArg) -> bool {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Substring { substring_for: Some(length), .. })) => {
             is_within(whole_number(&FunctionArg::Unnamed(FunctionArgExpr::Expr((**length).clone()))))
         }
-        other => is_within(quoted(other).map(|text| text.chars().count() as u64)),
+        other => quoted(other).is_some_and(|text| text.chars().count() as u64 <= COMPARED_MAX),
     }
 }
 

@@ -54,7 +54,7 @@ fn both_accept_the_same_schemas_and_records() {
     let reader_shape = Shape::parse(READER).expect("a reader schema");
     let mut usable = 0;
     for text in SCHEMAS {
-        let service = foreign::derive(SchemaKind::Json, text, &[], &limits, datum, &|_| false);
+        let service = foreign::derive(SchemaKind::Json, text, &[], &limits, datum, &|_| false, &|_| true);
         let ours = of(text, &[]);
         assert_eq!(ours.is_some(), service.is_ok(), "{text}: {service:?}");
         let (Some((shape, records)), Ok(service)) = (ours, service) else { continue };

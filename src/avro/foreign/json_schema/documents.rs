@@ -112,11 +112,14 @@ impl Documents {
             let id = ["$id", "id"].iter().find_map(|key| document.json.get(key)?.as_str()).unwrap_or_default().trim_end_matches('#');
             let ends = |long: &str, short: &str| !short.is_empty() && long.strip_suffix(short).is_some_and(|base| base.ends_with('/'));
             let name = document.name.trim_end_matches('#');
-            match () {
-                () if uri == id => Some((3, 0)),
-                () if uri == name => Some((2, 0)),
-                () if ends(uri, name) => Some((1, name.len())),
-                () => ends(id, uri).then_some((1, uri.len())),
+            if uri == id {
+                Some((3, 0))
+            } else if uri == name {
+                Some((2, 0))
+            } else if ends(uri, name) {
+                Some((1, name.len()))
+            } else {
+                ends(id, uri).then_some((1, uri.len()))
             }
         };
         let ranked = self.documents.iter().enumerate().filter_map(|(at, document)| Some((rank(document)?, Reverse(at))));

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::json::Transcoder;
 use super::{Derived, Reference, SchemaKind, Transcode, TranscodeFault};
 use crate::avro::limits::{DatumLimits, SchemaLimits};
+use crate::avro::linked;
 use crate::avro::schema::{SchemaFault, measure};
 
 mod documents;
@@ -32,6 +33,7 @@ pub fn derive(text: &str, references: &[Reference], limits: &SchemaLimits, datum
     let documents = Documents::parse(text, references)?;
     unfold::check(&documents)?;
     let derived = shape::record_of(&documents)?;
+    linked::must_be_within_levels(std::slice::from_ref(&derived))?;
     let schema =
         apache_avro::Schema::parse(&derived).map_err(|error| refused("#", format!("no Avro schema can be made of it: {error}")))?;
     let records = Validated { transcoder: Transcoder::of(&schema, datum)?, validator: validator(documents)? };

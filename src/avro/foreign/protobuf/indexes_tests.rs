@@ -12,7 +12,8 @@ fn message_indexes_say_which_message_a_record_is() {
         message Third { }
     "#;
     let wants = |name: &'static str| {
-        derive(TEXT, &[], &SchemaLimits::default(), DatumLimits::default(), &move |found: &str| found.ends_with(name)).expect("a schema")
+        derive(TEXT, &[], &SchemaLimits::default(), DatumLimits::default(), &move |found: &str| found.ends_with(name), &|_| true)
+            .expect("a schema")
     };
     let told = |derived: &Derived, value: &[u8]| derived.transcoder.transcode(value, &mut Vec::new()).map_err(|fault| fault.reason);
     let name = |derived: &Derived| derived.schema.name().map(ToString::to_string);
@@ -39,7 +40,7 @@ fn message_indexes_say_which_message_a_record_is() {
 fn message_indexes_may_stand_in_a_header() {
     let text = "syntax = \"proto3\"; message A { int32 a = 1; } message B { int32 b = 1; }";
     let wants_b = |found: &str| found == "B";
-    let derived = derive(text, &[], &SchemaLimits::default(), DatumLimits::default(), &wants_b).expect("a schema");
+    let derived = derive(text, &[], &SchemaLimits::default(), DatumLimits::default(), &wants_b, &|_| true).expect("a schema");
     let transcoded = |head: &[u8], body: &[u8]| {
         let mut datum = Vec::new();
         derived.transcoder.transcode_headed(head, body, &mut datum).map(|()| datum)

@@ -57,3 +57,48 @@ fn of_google(name: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::derive;
+    use crate::avro::{DatumLimits, Reference, SchemaLimits};
+
+    fn derived(text: &str, references: &[Reference]) -> String {
+        let derived = derive(text, references, &SchemaLimits::default(), DatumLimits::default(), &|_| false, &|_| true);
+        serde_json::to_string(&derived.unwrap_or_else(|fault| panic!("{text}: {fault}")).schema).expect("JSON")
+    }
+
+    /// What Connect and ksqlDB write for a decimal, a date or a time of day; their serializers register no reference for these.
+    #[test]
+    fn files_that_registries_have_of_their_own_need_no_reference() {
+        let text = r#"syntax = "proto3"; import "confluent/type/decimal.proto"; import "google/type/date.proto"; import "google/type/datetime.proto";
+            import "confluent/meta.proto"; message M { confluent.type.Decimal price = 1; google.type.Date day = 2; google.type.DateTime at = 3; }"#;
+        let schema = derived(text, &[]);
+        assert!(schema.contains("\"precision\"") && schema.contains("\"utc_offset\""), "{schema}");
+
+        for name in [
+            "calendar_period",
+            "color",
+            "dayofweek",
+            "decimal",
+            "expr",
+            "fraction",
+            "interval",
+            "latlng",
+            "localized_text",
+            "money",
+            "month",
+            "phone_number",
+            "postal_address",
+            "quaternion",
+            "timeofday",
+        ] {
+            derived(&format!(r#"syntax = "proto3"; import "google/type/{name}.proto"; message M {{ int32 i = 1; }}"#), &[]);
+        }
+        let text = r#"syntax = "proto3"; package google.type; message Date { int32 only = 1; }"#;
+        let own = [Reference { name: "google/type/date.proto".into(), text: text.into() }];
+        let main = r#"syntax = "proto3"; import "google/type/date.proto"; message M { google.type.Date day = 1; }"#;
+        let schema = derived(main, &own);
+        assert!(schema.contains("\"only\"") && !schema.contains("\"year\""), "what was registered goes before: {schema}");
+    }
+}

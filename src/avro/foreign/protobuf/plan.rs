@@ -11,6 +11,8 @@ use serde_json::{Value as Json, json};
 pub(super) struct Plan {
     pub(super) messages: Vec<Message>,
     pub(super) enums: Vec<Symbols>,
+    /// Which fields of a record, the outermost message, nobody reads: what stands there may be beyond what Avro has.
+    pub(super) passed_over: Vec<bool>,
 }
 
 /// A message type.
@@ -165,8 +167,8 @@ impl Kind {
 }
 
 impl Plan {
-    /// The plan of `root`.
-    pub(super) fn of(root: &MessageDescriptor) -> Self {
+    /// The plan of `root`, of which the fields are needed that somebody `reads`, and those that may not be absent.
+    pub(super) fn of(root: &MessageDescriptor, reads: &dyn Fn(&str) -> bool) -> Self {
         let mut making = Making::default();
         making.message(root);
         let mut messages = Vec::new();
@@ -174,7 +176,11 @@ impl Plan {
             let message = making.fill(&descriptor);
             messages.push(message);
         }
-        Self { messages, enums: making.enums }
+        let may_be_absent = |field: &Field| matches!(field.absent, Absent::Bytes(_));
+        let passed_over = messages.first().map_or_else(Vec::new, |record: &Message| {
+            record.fields.iter().map(|field| may_be_absent(field) && !reads(&field.name)).collect()
+        });
+        Self { messages, enums: making.enums, passed_over }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::fault;
 use super::plan::{Field, Form, Kind, Plan};
 use crate::avro::limits::SchemaLimits;
+use crate::avro::linked;
 use crate::avro::schema::SchemaFault;
 
 /// The schema of the plan's first message.
@@ -23,6 +24,7 @@ pub(super) fn of(plan: &Plan, limits: &SchemaLimits) -> Result<Schema, SchemaFau
     };
     let json = writing.message(0, 0, "")?;
     writing.check_names()?;
+    linked::must_be_within_levels(std::slice::from_ref(&json))?;
     Schema::parse(&json).map_err(|error| fault(&plan.messages[0].full_name, format!("its Avro schema cannot be used: {error}")))
 }
 

@@ -107,12 +107,17 @@ impl<'p, 'v> Walk<'p, 'v, '_> {
         self.items += message.fields.len();
         let mark = self.open(message, bodies, levels)?;
         let (mut next, end) = (mark.found, self.found.len());
+        let passed_over: &[bool] = if levels == LEVELS_MAX { &self.plan.passed_over } else { &[] };
         for (index, field) in (0..).zip(&message.fields) {
             let start = next;
             while next < end && self.found[next].field == index {
                 next += 1;
             }
-            self.field(field, start..next, mark, depth, levels).map_err(|fault| in_field(fault, &field.name))?;
+            let written = match passed_over.get(index as usize) {
+                Some(true) => self.pass_over(field, start..next, depth, levels),
+                _ => self.field(field, start..next, mark, depth, levels),
+            };
+            written.map_err(|fault| in_field(fault, &field.name))?;
         }
         self.close(mark);
         Ok(())
@@ -182,6 +187,14 @@ impl<'p, 'v> Walk<'p, 'v, '_> {
             Form::List => self.list(field.kind, run, depth, levels),
             Form::Map | Form::Pairs => self.map(field, run, depth, levels),
         }
+    }
+
+    /// Writes a field that nobody reads as if it were not there; what is must be well-formed.
+    fn pass_over(&mut self, field: &'p Field, run: Range<usize>, depth: usize, levels: u32) -> Walked<()> {
+        for at in run.clone() {
+            self.check_field(field, self.found[at].raw, levels)?;
+        }
+        self.absent(field, run, depth, levels)
     }
 
     /// The occurrences that count: of a oneof's member those since it was the last one; the others must be well-formed.
@@ -336,19 +349,23 @@ impl<'p, 'v> Walk<'p, 'v, '_> {
         let mark = self.open(message, Bodies::One(body), below)?;
         for at in mark.found..self.found.len() {
             let found = self.found[at];
-            let field = &message.fields[found.field as usize];
-            match found.raw {
-                Raw::Bytes(packed) if field.kind.is_packable() => {
-                    let mut packed = Body::new(packed);
-                    while !packed.is_empty() {
-                        number(field.kind.wire(), &mut packed)?;
-                    }
-                }
-                raw => self.check(field.kind, raw, below)?,
-            }
+            self.check_field(&message.fields[found.field as usize], found.raw, below)?;
         }
         self.close(mark);
         Ok(())
+    }
+
+    fn check_field(&mut self, field: &'p Field, raw: Raw<'v>, levels: u32) -> Walked<()> {
+        match raw {
+            Raw::Bytes(packed) if field.kind.is_packable() => {
+                let mut packed = Body::new(packed);
+                while !packed.is_empty() {
+                    number(field.kind.wire(), &mut packed)?;
+                }
+                Ok(())
+            }
+            raw => self.check(field.kind, raw, levels),
+        }
     }
 
     fn long(&mut self, value: i64) -> Walked<()> {

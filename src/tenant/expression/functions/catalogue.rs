@@ -67,6 +67,10 @@ impl Functions {
                 scalars.insert(name.to_owned(), function.clone());
             }
         }
+        // They are the same; of decimals and instants DataFusion's own makes doubles and texts.
+        if let Some(coalesce) = scalars.get("coalesce").cloned() {
+            scalars.extend(["nvl", "ifnull"].map(|name| (name.to_owned(), coalesce.clone())));
+        }
         let mut aggregates = BTreeMap::new();
         let mut refused = Vec::new();
         for function in datafusion_functions_aggregate::all_default_aggregate_functions() {
