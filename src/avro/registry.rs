@@ -221,6 +221,14 @@ impl Registry {
         Ok(Self { transport: Transport::new(settings)?, converter: Converter::new(settings)? })
     }
 
+    /// Whether a client can be made, as far as its settings tell; making one costs the reading of certificates.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn must_be_usable(settings: &Settings) -> Result<(), RegistryFault> {
+        transport::parts(settings).map(drop)
+    }
+
     /// The schema with `id`, soft-deleted or not (C27), with all schemas that it refers to (C17).
     ///
     /// # Errors

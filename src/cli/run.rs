@@ -175,7 +175,7 @@ pub fn load(config: &Config) -> anyhow::Result<Vec<Arc<Tenant>>> {
 
 /// What is found only where clients are made is found before anything starts.
 fn must_be_usable(config: &Config) -> anyhow::Result<()> {
-    Registry::new(&config.registry).context("failed to set up the registry client")?;
+    Registry::must_be_usable(&config.registry).context("failed to set up the registry client")?;
     Webhook::of(&config.events).map_err(anyhow::Error::msg)?;
     Ok(())
 }

@@ -95,7 +95,7 @@ fn beside(stack: &Stack) -> Result<(), Failed> {
     let schema = job.register(&job.topic("in"), READING)?;
     let running = job.start("one", &[])?;
     std::thread::scope(|scope| -> Result<(), Failed> {
-        let feeding = scope.spawn(|| job.emulate(schema, 1, 16_000, Some(2_000), &[]).map(|_| ()).map_err(|failed| format!("{failed:?}")));
+        let feeding = scope.spawn(|| job.emulate(schema, 1, 24_000, Some(1_500), &[]).map(|_| ()).map_err(|failed| format!("{failed:?}")));
         job.wait_committed(2_000)?;
         let mut beside = 0;
         while !feeding.is_finished() {

@@ -37,10 +37,14 @@ pub(super) enum Credentials {
     Token(SecretString),
 }
 
+/// What the settings say, if it can be used: where registries are, and who asks.
+pub(super) fn parts(settings: &Settings) -> Result<(Vec<Url>, Credentials), RegistryFault> {
+    Ok((parse_urls(&settings.url)?, Credentials::of(settings)?))
+}
+
 impl Transport {
     pub(super) fn new(settings: &Settings) -> Result<Self, RegistryFault> {
-        let urls = parse_urls(&settings.url)?;
-        let credentials = Credentials::of(settings)?;
+        let (urls, credentials) = parts(settings)?;
         let http = client(settings)?.build().map_err(|error| unusable(&error))?;
         Ok(Self { urls, http, credentials })
     }
