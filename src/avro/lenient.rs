@@ -2,7 +2,7 @@
 //!
 //! Java's parser looks at no namespace (`com.acme.Outer$`, `com.acme-corp`), takes an `error` for a record and letters of any language in
 //! names, and a registry keeps schemas whose defaults do not fit their types. None of it changes how a datum is read: names match without
-//! namespaces, no reader has the other letters, and a writer's defaults are never used. So such texts are put in other words.
+//! namespaces, a reader's are put in the same words, and a writer's defaults are never used. So such texts are put in other words.
 
 use serde_json::{Map, Value};
 
@@ -45,7 +45,7 @@ fn reword_object(object: &mut Map<String, Value>, leniency: Leniency) {
     match kind.as_str() {
         "record" | "error" => {
             object.insert("type".into(), "record".into());
-            reword_names(object, leniency);
+            reword_names(object);
             for field in object.get_mut("fields").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
                 if leniency == Leniency::NamesAndDefaults {
                     field.remove("default");
@@ -58,20 +58,20 @@ fn reword_object(object: &mut Map<String, Value>, leniency: Leniency) {
             }
         }
         "enum" => {
-            reword_names(object, leniency);
+            reword_names(object);
             if leniency == Leniency::NamesAndDefaults {
                 object.remove("default");
                 object.get_mut("symbols").into_iter().for_each(|symbols| reword(symbols, leniency));
             }
         }
-        "fixed" => reword_names(object, leniency),
+        "fixed" => reword_names(object),
         "array" => object.get_mut("items").into_iter().for_each(|items| reword(items, leniency)),
         "map" => object.get_mut("values").into_iter().for_each(|values| reword(values, leniency)),
         _ => object.get_mut("type").into_iter().for_each(|of| reword(of, leniency)),
     }
 }
 
-fn reword_names(object: &mut Map<String, Value>, leniency: Leniency) {
+fn reword_names(object: &mut Map<String, Value>) {
     if let Some(Value::String(name)) = object.get_mut("name") {
         *name = legal(name);
     }
@@ -79,7 +79,7 @@ fn reword_names(object: &mut Map<String, Value>, leniency: Leniency) {
         *namespace = legal_namespace(namespace);
     }
     for alias in object.get_mut("aliases").and_then(Value::as_array_mut).into_iter().flatten() {
-        reword(alias, leniency);
+        reword(alias, Leniency::Names);
     }
 }
 
